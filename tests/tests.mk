@@ -1,0 +1,1 @@
+# The tests; included by the Makefile.
