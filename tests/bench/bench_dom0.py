@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""The part of `make bench` that runs in dom0; prints Markdown tables.
+
+Everything is measured interleaved in one run: one round of every row, then the
+next, so that the machine's noise falls on all of them alike.
+"""
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+import measure
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+GUEST = os.environ.get("BENCH_GUEST_DIR", "/usr/local/lib/domus")
+IMAGE = os.environ["BENCH_IMAGE"]
+NOOP = os.environ["BENCH_NOOP"]
+MEMORY = 128  # MiB for xl create: what domus gives by default
+# Names of the phases in the shim's log line, in order of time.
+PHASES = [("built_us", "domain built, image ready"),
+          ("unpaused_us", "devices attached, unpaused"),
+          ("agent_up_us", "guest booted, domus-init said hello"),
+          ("process_started_us", "container created and started"),
+          ("first_byte_us", "first byte of output")]
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def log_of(name):
+    """containerd's journal carries the shims' log lines."""
+    done = subprocess.run(["journalctl", "-u", "containerd", "-o", "cat",
+                           "--since", "-10min"], check=True,
+                          stdout=subprocess.PIPE)
+    return [line for line in done.stdout.decode(errors="replace").splitlines()
+            if name in line and "phases" in line]
+
+
+def phases(name):
+    for _ in range(20):
+        lines = log_of(name)
+        if lines:
+            return {key: int(value) for key, value in
+                    re.findall(r"(\w+_us)=(\d+)", lines[-1])}
+        time.sleep(0.1)
+    raise RuntimeError("no line with the phases of %s in the journal" % name)
+
+
+def shim_pss(pid):
+    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as source:
+        for line in source:
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    raise RuntimeError("no Pss of process %d" % pid)
+
+
+def resident(what):
+    """PSS in KiB of the shim of a container that waits."""
+    runtime, options = measure.RUNTIMES[what]
+    name = measure.container_id("bench-pss")
+    subprocess.run(["ctr", "run", "-d", "--runtime", runtime, *options, IMAGE,
+                    name, "sleep", "600"], check=True, timeout=120)
+    try:
+        time.sleep(1)
+        done = subprocess.run(["pgrep", "-f",
+                               "containerd-shim-(domus|runc)-v2.*" + name],
+                              check=True, stdout=subprocess.PIPE)
+        return shim_pss(int(done.stdout.split()[0]))
+    finally:
+        subprocess.run(["ctr", "task", "kill", "-s", "KILL", name],
+                       check=False)
+        time.sleep(1)
+        subprocess.run(["ctr", "task", "rm", "-f", name], check=False)
+        subprocess.run(["ctr", "container", "rm", name], check=False)
+
+
+def memory_runs(what, mebibytes):
+    result = measure.run_container(
+        what, IMAGE, ["echo", "it runs"],
+        extra=["--annotation", "io.domus.memory=%dMi" % mebibytes])
+    good = result.status == 0 and b"it runs" in result.output
+    say("  %s with %d MiB: %s" % (what, mebibytes,
+                                  "runs" if good else "does not run"))
+    return good
+
+
+def floor(what):
+    """The smallest guest in MiB in which busybox still runs."""
+    low, high = 8, 64  # low does not run, high does
+    if not memory_runs(what, high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if memory_runs(what, middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def markdown(rows):
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        print("| " + " | ".join(cell.ljust(width) for cell, width
+                                in zip(row, widths)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    print()
+
+
+def starts():
+    times = {what: [] for what in measure.RUNTIMES}
+    plain = {"xl create, PV": (False, []), "xl create, PVH": (True, [])}
+    steps = {"domus PV": [], "domus PVH": []}
+    for what in measure.RUNTIMES:  # images unpacked and cached, binaries read
+        result = measure.run_container(what, IMAGE, ["true"])
+        if result.status:
+            raise RuntimeError("%s: %s" % (what, result.output.decode()))
+    for number in range(ROUNDS):
+        for what, taken in times.items():
+            name = measure.container_id(what)
+            result = measure.run_container(what, IMAGE, ["echo", "first"],
+                                           name=name)
+            if result.status or result.first_byte is None:
+                raise RuntimeError("%s: exit code %s: %s" % (
+                    what, result.status, result.output.decode()))
+            taken.append(result.first_byte)
+            if what in steps:
+                steps[what].append(phases(name))
+            say("round %d of %d: %s %.2f s" % (number + 1, ROUNDS, what,
+                                               taken[-1]))
+        for what, (pvh, taken) in plain.items():
+            taken.append(measure.xl_create(GUEST + "/vmlinux", NOOP, pvh,
+                                           MEMORY, b"noop-init is up"))
+            say("round %d of %d: %s %.2f s" % (number + 1, ROUNDS, what,
+                                               taken[-1]))
+    for what, (_, taken) in plain.items():
+        times[what] = taken
+    return times, steps
+
+
+def main():
+    times, steps = starts()
+    base = median(times["runc"])
+    rows = [["start to first byte", "median s", "least s", "most s",
+             "ratio to runc"]]
+    for what, taken in times.items():
+        rows.append([what, "%.2f" % median(taken), "%.2f" % min(taken),
+                     "%.2f" % max(taken), "%.2f" % (median(taken) / base)])
+    print("Each row %d times, interleaved.\n" % ROUNDS)
+    markdown(rows)
+
+    rows = [["where domus's time goes", "PV, ms", "PVH, ms"]]
+    before = {what: [0] * ROUNDS for what in steps}
+    for key, meaning in PHASES:
+        row = [meaning]
+        for what in ("domus PV", "domus PVH"):
+            at = [one[key] for one in steps[what]]
+            row.append("%.0f" % (median([now - then for now, then in
+                                         zip(at, before[what])]) / 1000))
+            before[what] = at
+        rows.append(row)
+    rows.append(["from Create's arrival to the first byte"] +
+                ["%.0f" % (median(before[what]) / 1000)
+                 for what in ("domus PV", "domus PVH")])
+    rows.append(["around it: ctr, containerd, starting the shim"] +
+                ["%.0f" % (median([all_of_it * 1000 - inside / 1000
+                                   for all_of_it, inside in
+                                   zip(times[what], before[what])]))
+                 for what in ("domus PV", "domus PVH")])
+    markdown(rows)
+
+    rows = [["size", "value"]]
+    for what, name in (("domus PV", "domus"), ("runc", "runc")):
+        values = [resident(what) for _ in range(ROUNDS)]
+        rows.append(["PSS of the shim of " + name,
+                     "%.2f MiB" % (median(values) / 1024)])
+    for what in ("domus PV", "domus PVH"):
+        least = floor(what)
+        rows.append(["least guest memory that runs busybox, " + what[6:],
+                     "more than 64 MiB" if least is None
+                     else "%d MiB" % least])
+    for name in ("vmlinux", "initramfs.cpio"):
+        rows.append([name, "%.2f MiB" % (
+            os.path.getsize(os.path.join(GUEST, name)) / 1048576)])
+    markdown(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
