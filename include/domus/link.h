@@ -26,6 +26,9 @@ struct link_handler {
     int (*message)(void *context, struct proto_message *message, struct err *e);
     /* Once: the peer is gone (why->code EPIPE) or broke the protocol. */
     void (*closed)(void *context, const struct err *why);
+    /* May be NULL: the first DATA of a sink came; to measure, so that it must
+     * not touch the link. */
+    void (*first_data)(void *context, uint32_t id);
 };
 
 /* Takes the channel. incoming: what direction the frames come from. */
@@ -66,6 +69,7 @@ void stream_free_all(struct link *link);
 struct loop *link_loop(struct link *link);
 struct stream **link_streams(struct link *link);
 bool link_has_room(const struct link *link);
+void link_first_data(struct link *link, uint32_t id);
 void link_send_data(struct link *link, uint32_t id, const void *bytes,
                     size_t n);
 

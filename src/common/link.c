@@ -245,6 +245,12 @@ bool link_flushed(const struct link *link)
     return buf_len(&link->sending) == 0;
 }
 
+void link_first_data(struct link *link, uint32_t id)
+{
+    if (link->handler->first_data)
+        link->handler->first_data(link->context, id);
+}
+
 struct loop *link_loop(struct link *link)
 {
     return link->loop;

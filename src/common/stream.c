@@ -13,6 +13,7 @@ struct stream {
     int fd; /* owned; -1 when closed or none */
     struct loop_fd *source;
     bool is_source;
+    bool began; /* sink: DATA came */
     bool ended; /* END was queued, or came */
     stream_done_fn *done;
     void *context;
@@ -224,6 +225,10 @@ static int sink_data(struct stream *s, uint32_t id, const uint8_t *bytes,
     if (n > s->credit)
         return err_set(e, EBADMSG, "stream %u overran its window", id);
     s->credit -= (uint32_t)n;
+    if (!s->began) {
+        s->began = true;
+        link_first_data(s->link, id);
+    }
     buf_append(&s->waiting, bytes, n);
     sink_write(s);
     return 0;
