@@ -1,0 +1,308 @@
+#include "image_build.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "domus/mem.h"
+
+#define STDERR_TAIL 512
+
+/* The superblock, erofs_fs.h of Linux 6.1: offset and members used here. */
+#define SUPER_OFFSET      1024
+#define SUPER_MAGIC       0xe0f5e1e2u
+#define SUPER_CHECKSUM    4  /* le32 */
+#define SUPER_COMPAT      8  /* le32 */
+#define SUPER_BLOCK_BITS  12 /* u8 */
+#define SUPER_BUILD_TIME  24 /* le64, then le32 of nanoseconds */
+#define SUPER_BLOCK_COUNT 36 /* le32 */
+#define SUPER_SIZE        128
+#define COMPAT_CHECKSUM   1u
+
+static int read_super(int fd, uint8_t super[SUPER_SIZE], struct err *e)
+{
+    ssize_t n = pread(fd, super, SUPER_SIZE, SUPER_OFFSET);
+    uint32_t magic;
+
+    if (n < 0)
+        return err_errno(e, "read");
+    memcpy(&magic, super, 4);
+    if (n != SUPER_SIZE || le32toh(magic) != SUPER_MAGIC)
+        return err_set(e, EIO, "not an EROFS image");
+    return 0;
+}
+
+int image_check(int fd, struct err *e)
+{
+    uint8_t super[SUPER_SIZE];
+    uint32_t blocks;
+    struct stat st;
+    int r = read_super(fd, super, e);
+
+    if (r < 0)
+        return r;
+    if (fstat(fd, &st) < 0)
+        return err_errno(e, "stat");
+    memcpy(&blocks, super + SUPER_BLOCK_COUNT, 4);
+    if (super[SUPER_BLOCK_BITS] != 12 ||
+        (uint64_t)le32toh(blocks) << 12 != (uint64_t)st.st_size)
+        return err_set(e, EIO, "image of %lld bytes is not whole",
+                       (long long)st.st_size);
+    return 0;
+}
+
+/*
+ * mkfs.erofs writes the time of day into the superblock, and its option for
+ * another time sets that of all files too. Without it, and without the
+ * optional checksum over it, equal trees give equal images.
+ */
+static int clear_build_time(int fd, struct err *e)
+{
+    uint8_t super[SUPER_SIZE];
+    uint32_t compat;
+    int r = read_super(fd, super, e);
+
+    if (r < 0)
+        return r;
+    memcpy(&compat, super + SUPER_COMPAT, 4);
+    compat = htole32(le32toh(compat) & ~COMPAT_CHECKSUM);
+    memcpy(super + SUPER_COMPAT, &compat, 4);
+    memset(super + SUPER_CHECKSUM, 0, 4);
+    memset(super + SUPER_BUILD_TIME, 0, 12);
+    if (pwrite(fd, super, SUPER_SIZE, SUPER_OFFSET) != SUPER_SIZE)
+        return err_errno(e, "write");
+    return 0;
+}
+
+/* In the child's mount namespace: the layers, merged, at staging/merged. */
+static int mount_layers(const struct image_build *build, struct err *e)
+{
+    const struct rootfs *rootfs = build->rootfs;
+    _cleanup_buf_ struct buf options = BUF_INIT;
+    size_t n = rootfs->layers.n;
+
+    if (unshare(CLONE_NEWNS) < 0)
+        return err_errno(e, "mount namespace");
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return err_errno(e, "mount namespace: private");
+    if (mount("domus", build->staging, "tmpfs", MS_NOSUID | MS_NODEV,
+              "mode=0700,size=1m") < 0)
+        return err_errno(e, "tmpfs at %s", build->staging);
+    if (chdir(build->staging) < 0 || mkdir("merged", 0700) < 0 ||
+        mkdir("empty", 0700) < 0)
+        return err_errno(e, "%s", build->staging);
+    /* Links with short names: the kernel takes one page of options, and
+     * gives ':' and ',' in a path a meaning of their own. */
+    buf_append(&options, "lowerdir=", 9);
+    for (size_t i = 0; i < n; i++) {
+        char name[16];
+
+        (void)snprintf(name, sizeof(name), "%zu", i);
+        if (symlink(rootfs->layers.v[i], name) < 0)
+            return err_errno(e, "layer %zu", i);
+        buf_append(&options, name, strlen(name));
+        buf_append(&options, ":", 1);
+    }
+    /* An overlay without an upper layer wants at least two lower ones. */
+    if (n == 1)
+        buf_append(&options, "empty:", 6);
+    buf_data(&options)[buf_len(&options) - 1] = '\0';
+    if (rootfs->userxattr) {
+        buf_data(&options)[buf_len(&options) - 1] = ',';
+        buf_append(&options, "userxattr", 10);
+    }
+    if (mount("domus", "merged", "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV,
+              (const char *)buf_data(&options)) < 0)
+        return err_errno(e, "overlay of %zu layers", n);
+    return 0;
+}
+
+static void exec_mkfs(const char *output, const char *tree, int errors)
+{
+    const char *const argv[] = {
+        "mkfs.erofs",
+        "--quiet",
+        "--preserve-mtime",
+        "-Eforce-inode-extended",
+        "-x2",
+        "-U00000000-0000-0000-0000-000000000000",
+        output,
+        tree,
+        NULL,
+    };
+    const char *const envp[] = {
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C", NULL};
+    static const char text[] = "mkfs.erofs not found, install erofs-utils";
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+        dup2(null, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0)
+        _exit(126);
+    (void)execvpe(argv[0], (char *const *)argv, (char *const *)envp);
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    _exit(127);
+}
+
+/* The last bytes of fd to its end, as printable text. */
+static void read_tail(int fd, char text[STDERR_TAIL + 1])
+{
+    char chunk[STDERR_TAIL];
+    size_t n = 0;
+    ssize_t got;
+
+    while ((got = read(fd, chunk, sizeof(chunk))) > 0 ||
+           (got < 0 && errno == EINTR)) {
+        size_t more = got > 0 ? (size_t)got : 0;
+        size_t drop = n + more > STDERR_TAIL ? n + more - STDERR_TAIL : 0;
+
+        memmove(text, text + drop, n - drop);
+        n -= drop;
+        memcpy(text + n, chunk, more);
+        n += more;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (text[i] < 0x20 || text[i] > 0x7e)
+            text[i] = ' ';
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    text[n] = '\0';
+}
+
+static int run_mkfs(const char *output, const char *tree, struct err *e)
+{
+    char tail[STDERR_TAIL + 1];
+    int errors[2], status;
+    pid_t pid;
+
+    if (pipe2(errors, O_CLOEXEC) < 0)
+        return err_errno(e, "pipe");
+    pid = fork();
+    if (pid < 0)
+        return err_errno(e, "fork");
+    if (pid == 0)
+        exec_mkfs(output, tree, errors[1]);
+    (void)close(errors[1]);
+    read_tail(errors[0], tail);
+    (void)close(errors[0]);
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return err_errno(e, "wait for mkfs.erofs");
+    if (WIFSIGNALED(status))
+        return err_set(e, EIO, "mkfs.erofs: killed by signal %d: %s",
+                       WTERMSIG(status), tail);
+    if (WEXITSTATUS(status) != 0)
+        return err_set(e, strstr(tail, "No space left") ? ENOSPC : EIO,
+                       "mkfs.erofs: exit status %d: %s", WEXITSTATUS(status),
+                       tail);
+    return 0;
+}
+
+static int build(const struct image_build *b, struct digest *digest_out,
+                 struct err *e)
+{
+    _cleanup_free_ char *merged = NULL;
+    _cleanup_fd_ int fd = -1;
+    const char *tree = b->rootfs->layers.v[0];
+    int r;
+
+    if (b->rootfs->overlay) {
+        r = mount_layers(b, e);
+        if (r < 0)
+            return r;
+        tree = merged = xasprintf("%s/merged", b->staging);
+    }
+    r = run_mkfs(b->output, tree, e);
+    if (r < 0)
+        return r;
+    fd = open(b->output, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return err_errno(e, "%s", b->output);
+    r = clear_build_time(fd, e);
+    if (r == 0)
+        r = image_check(fd, e);
+    if (r == 0 && fsync(fd) < 0)
+        r = err_errno(e, "fsync");
+    if (r == 0)
+        r = digest_file(fd, digest_out, e);
+    return r < 0 ? err_wrap(e, "%s", b->output) : 0;
+}
+
+static void child(const struct image_build *b, pid_t parent, int answer)
+{
+    struct err e = ERR_INIT;
+    struct digest digest;
+    char text[IMAGE_BUILD_ANSWER_MAX];
+    sigset_t none;
+    int fd, n;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    (void)prctl(PR_SET_NAME, "domus-image");
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)signal(SIGPIPE, SIG_DFL);
+    /* No descriptor of domusd's but the answer's. */
+    fd = fcntl(answer, F_DUPFD_CLOEXEC, 3);
+    if (fd > 3 && dup3(fd, 3, O_CLOEXEC) != 3)
+        _exit(1);
+    (void)close_range(4, ~0u, 0);
+    (void)umask(0077);
+    if (build(b, &digest, &e) == 0)
+        n = snprintf(text, sizeof(text), "OK %s", digest.hex);
+    else
+        n = snprintf(text, sizeof(text), "%d %.1500s", e.code, e.text);
+    (void)!write(3, text, (size_t)n);
+    _exit(0);
+}
+
+int image_build_start(const struct image_build *b, pid_t *pid_out, int *fd_out,
+                      struct err *e)
+{
+    pid_t parent = getpid(), pid;
+    int answer[2];
+
+    if (pipe2(answer, O_CLOEXEC) < 0)
+        return err_errno(e, "pipe");
+    pid = fork();
+    if (pid < 0) {
+        int r = err_errno(e, "fork");
+
+        (void)close(answer[0]);
+        (void)close(answer[1]);
+        return r;
+    }
+    if (pid == 0)
+        child(b, parent, answer[1]);
+    (void)close(answer[1]);
+    *pid_out = pid;
+    *fd_out = answer[0];
+    return 0;
+}
+
+int image_build_answer(const char *answer, struct digest *digest_out,
+                       struct err *e)
+{
+    char *end = NULL;
+    long code;
+
+    if (strncmp(answer, "OK ", 3) == 0 &&
+        digest_hex_valid(answer + 3, strlen(answer + 3))) {
+        memcpy(digest_out->hex, answer + 3, sizeof(digest_out->hex));
+        return 0;
+    }
+    code = strtol(answer, &end, 10);
+    if (end == answer || *end != ' ' || code <= 0 || code > 4095)
+        return err_set(e, EIO, "the process that builds the image ended early");
+    return err_set(e, (int)code, "%s", end + 1);
+}

@@ -1,0 +1,44 @@
+/*
+ * rootfs.h - what containerd's list of rootfs mounts says about where a
+ * container's files are: directories, the upper one first.
+ *
+ * Only directories are ever read. A block device, a partition or a file named
+ * as a source is refused, so that no mistake in an image's layers can hand a
+ * device of the host to a guest.
+ */
+#ifndef DOMUS_ROOTFS_H
+#define DOMUS_ROOTFS_H
+
+#include "digest.h"
+#include "domus/ctl.h"
+
+/* containerd itself stops at 127 layers; the kernel's overlay at 500. */
+#define ROOTFS_LAYERS_MAX 256
+
+struct rootfs {
+    struct string_list layers; /* absolute paths, the upper one first */
+    /* Several layers, or one with whiteouts in it: needs an overlay mount to
+     * be seen as the container should see it. */
+    bool overlay;
+    bool userxattr; /* the layers' overlay marks are in user.* */
+    /* The layers are committed snapshots, which never change: the same
+     * layers are the same image. */
+    bool immutable;
+};
+
+/* Reads the list, or path where the list is empty; looks at no file. Fails
+ * with EINVAL or ENOTSUP, naming what is wrong. */
+int rootfs_parse(const struct ctl_mount_list *mounts, const char *path,
+                 struct rootfs *rootfs_out, struct err *e);
+
+/* Opens every layer to see that it is a directory; drops an upper directory
+ * that is empty, as it is for a container that never ran. */
+int rootfs_check(struct rootfs *rootfs, struct err *e);
+
+/* Names the layers: paths with inode and change time of each. */
+int rootfs_identity(const struct rootfs *rootfs, struct digest *identity_out,
+                    struct err *e);
+
+void rootfs_clear(struct rootfs *rootfs);
+
+#endif
