@@ -13,6 +13,8 @@
 
 #define OCI_CONFIG_MAX (4 * 1024 * 1024) /* bytes of config.json */
 #define OCI_DEPTH_MAX  32
+#define OCI_VALUES_MAX 200000 /* room for the longest args, env and groups */
+#define OCI_VCPUS_MAX  512    /* quota in periods: as many as Xen gives */
 
 struct oci_config {
     struct spec_container container; /* id is left empty */

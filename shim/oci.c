@@ -1,0 +1,339 @@
+#include "oci.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "domus/log.h"
+#include "domus/mem.h"
+#include "oci_sections.h"
+
+#define ANNOTATION_PREFIX "io.domus."
+/* domusd takes no more of them than this (ctl.h). */
+#define ANNOTATIONS_MAX      64
+#define ANNOTATION_BYTES_MAX 1024
+#define VERSION_PREFIX       "1."
+
+#define CONFIG(member) .offset = offsetof(struct oci_config, member)
+
+/* --- sections of the top level ------------------------------------------- */
+
+static int take_version(const struct oci_path *path, struct json_object *value,
+                        void *object, struct err *e)
+{
+    const char *text;
+
+    (void)object;
+    if (oci_read_string(path, value, 64, &text, e) < 0)
+        return -e->code;
+    if (strncmp(text, VERSION_PREFIX, strlen(VERSION_PREFIX)) != 0)
+        return oci_fail(path, e, ENOTSUP,
+                        "is not supported: only versions 1.x of the "
+                        "specification are known");
+    return 0;
+}
+
+static int take_annotations(const struct oci_path *path,
+                            struct json_object *value, void *object,
+                            struct err *e)
+{
+    struct string_list *list = object;
+    struct json_object_iter entry;
+
+    json_object_object_foreachC(value, entry)
+    {
+        const struct oci_path at = {.up = path, .name = entry.key};
+        _cleanup_free_ char *pair = NULL;
+        const char *text = "";
+
+        if (entry.val &&
+            oci_read_string(&at, entry.val, OCI_CONFIG_MAX, &text, e) < 0)
+            return -e->code;
+        if (strncmp(entry.key, ANNOTATION_PREFIX, strlen(ANNOTATION_PREFIX)) !=
+            0)
+            continue;
+        pair = xasprintf("%s=%s", entry.key, text);
+        if (strlen(pair) > ANNOTATION_BYTES_MAX)
+            return oci_fail(&at, e, EINVAL,
+                            "must have at most %d bytes with its name",
+                            ANNOTATION_BYTES_MAX);
+        if (list->n == ANNOTATIONS_MAX)
+            return oci_fail(path, e, EINVAL,
+                            "must have at most %d entries of " ANNOTATION_PREFIX
+                            "*",
+                            ANNOTATIONS_MAX);
+        string_list_add(list, pair);
+    }
+    return 0;
+}
+
+static int take_mounts(const struct oci_path *path, struct json_object *value,
+                       void *object, struct err *e)
+{
+    return oci_read_list(path, value, SPEC_MOUNTS_MAX, oci_take_mount, object,
+                         e);
+}
+
+static const struct oci_field root_fields[] = {
+    {.name = "path",
+     .kind = OCI_STRING,
+     .required = true,
+     .min = 1,
+     .max = SPEC_PATH_MAX,
+     CONFIG(root_path)},
+    {.name = "readonly", .kind = OCI_BOOL, CONFIG(container.root_readonly)},
+};
+static const struct oci_table root_table = OCI_TABLE_OF(root_fields);
+
+#define HOOK(at) OCI_REFUSED_FIELD(at, json_type_array, "hooks are not run")
+static const struct oci_field hooks_fields[] = {
+    HOOK("prestart"),       HOOK("createRuntime"), HOOK("createContainer"),
+    HOOK("startContainer"), HOOK("poststart"),     HOOK("poststop"),
+};
+static const struct oci_table hooks_table = OCI_TABLE_OF(hooks_fields);
+
+#define OTHER_PLATFORM(platform) \
+    OCI_REFUSED_FIELD(platform, json_type_object, "containers here are Linux")
+static const struct oci_field config_fields[] = {
+    {.name = "ociVersion",
+     .kind = OCI_TAKE,
+     .required = true,
+     .type = json_type_string,
+     .take = take_version},
+    {.name = "root", .kind = OCI_TABLE, .required = true, .table = &root_table},
+    {.name = "hostname",
+     .kind = OCI_STRING,
+     .max = SPEC_HOSTNAME_MAX,
+     CONFIG(container.hostname)},
+    {.name = "domainname",
+     .kind = OCI_STRING,
+     .max = SPEC_HOSTNAME_MAX,
+     CONFIG(container.domainname)},
+    {.name = "mounts",
+     .kind = OCI_TAKE,
+     .type = json_type_array,
+     .take = take_mounts,
+     CONFIG(container.mounts)},
+    {.name = "process",
+     .kind = OCI_TABLE,
+     .required = true,
+     .table = &oci_process_table,
+     CONFIG(container.process)},
+    {.name = "linux",
+     .kind = OCI_TABLE,
+     .required = true,
+     .table = &oci_linux_table},
+    {.name = "annotations",
+     .kind = OCI_TAKE,
+     .type = json_type_object,
+     .take = take_annotations,
+     CONFIG(annotations)},
+    {.name = "hooks", .kind = OCI_TABLE, .table = &hooks_table},
+    OTHER_PLATFORM("solaris"),
+    OTHER_PLATFORM("windows"),
+    OTHER_PLATFORM("zos"),
+    OTHER_PLATFORM("freebsd"),
+    OCI_REFUSED_FIELD("vm", json_type_object,
+                      "kernel and hypervisor are the host's choice"),
+};
+static const struct oci_table config_table = OCI_TABLE_OF(config_fields);
+
+/* --- rules that concern more than one field ------------------------------ */
+
+static int check_whole(const struct oci_config *config, struct err *e)
+{
+    const struct oci_path linux_at = {.name = "linux"};
+    const struct oci_path namespaces = {.up = &linux_at, .name = "namespaces"};
+    const struct oci_path hostname = {.name = "hostname"};
+    const struct oci_path domainname = {.name = "domainname"};
+    const struct spec_container *container = &config->container;
+    bool has_uts = container->namespaces & CLONE_NEWUTS;
+
+    if (!(container->namespaces & CLONE_NEWNS))
+        return oci_fail(&namespaces, e, ENOTSUP,
+                        "a container without a mount namespace of its own is "
+                        "not supported");
+    if (*container->hostname && !has_uts)
+        return oci_fail(&hostname, e, EINVAL, "needs a namespace of type uts");
+    if (*container->domainname && !has_uts)
+        return oci_fail(&domainname, e, EINVAL,
+                        "needs a namespace of type uts");
+    return 0;
+}
+
+static int finish(const char *bundle, struct oci_config *config, struct err *e)
+{
+    const struct oci_path root = {.name = "root"};
+    const struct oci_path at = {.up = &root, .name = "path"};
+
+    /* Every string of a spec is there, if empty. */
+    config->container.id = xstrdup("");
+    if (!config->container.hostname)
+        config->container.hostname = xstrdup("");
+    if (!config->container.domainname)
+        config->container.domainname = xstrdup("");
+    if (config->root_path[0] != '/') {
+        char *joined = xasprintf("%s/%s", bundle, config->root_path);
+
+        free(config->root_path);
+        config->root_path = joined;
+    }
+    if (strlen(config->root_path) > SPEC_PATH_MAX)
+        return oci_fail(&at, e, EINVAL, "must have at most %d bytes",
+                        SPEC_PATH_MAX);
+    return check_whole(config, e);
+}
+
+/* --- JSON ----------------------------------------------------------------- */
+
+/*
+ * What json-c would let pass: a number beyond 64 bits is cut to fit, and a
+ * file of "[],[],[]," becomes a hundred times its size in memory. Looks at
+ * the bytes only, the grammar is json-c's affair.
+ */
+static int scan(const char *json, size_t n, struct err *e)
+{
+    static const char largest[] = "18446744073709551615";
+    size_t digits = 0;
+    size_t values = 1;
+    bool in_string = false;
+
+    if (memchr(json, '\0', n))
+        return oci_fail(NULL, e, EINVAL, "must not contain a NUL byte");
+    for (size_t i = 0; i < n; i++) {
+        char c = json[i];
+
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+            continue;
+        }
+        in_string = c == '"';
+        if (c == ',' || c == '[' || c == '{')
+            values++;
+        digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+        if (digits > strlen(largest) ||
+            (digits == strlen(largest) &&
+             memcmp(json + i + 1 - digits, largest, digits) > 0))
+            return oci_fail(NULL, e, EINVAL,
+                            "a number of more than 64 bits at byte %zu", i);
+    }
+    if (values > OCI_VALUES_MAX)
+        return oci_fail(NULL, e, EFBIG, "must have at most %d values",
+                        OCI_VALUES_MAX);
+    return 0;
+}
+
+static void cleanup_tokenerp(struct json_tokener **tokener)
+{
+    json_tokener_free(*tokener);
+}
+
+static void cleanup_jsonp(struct json_object **object)
+{
+    json_object_put(*object);
+}
+
+static int parse(const char *json, size_t n, struct json_object **tree_out,
+                 struct err *e)
+{
+    /* The tokener counts the value inside the innermost brackets, too. */
+    _cleanup_(cleanup_tokenerp) struct json_tokener *tokener =
+        json_tokener_new_ex(OCI_DEPTH_MAX + 1);
+    enum json_tokener_error code;
+
+    if (!tokener)
+        return err_set(e, ENOMEM, "config.json: out of memory");
+    json_tokener_set_flags(tokener,
+                           JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    *tree_out = json_tokener_parse_ex(tokener, json, (int)n);
+    code = json_tokener_get_error(tokener);
+    if (code == json_tokener_success)
+        return 0;
+    if (code == json_tokener_continue || code == json_tokener_error_parse_eof)
+        return oci_fail(NULL, e, EINVAL, "ends too early");
+    if (code == json_tokener_error_depth)
+        return oci_fail(NULL, e, EINVAL, "is nested more than %d deep",
+                        OCI_DEPTH_MAX);
+    return oci_fail(NULL, e, EINVAL, "is not JSON: %s at byte %zu",
+                    json_tokener_error_desc(code),
+                    json_tokener_get_parse_end(tokener));
+}
+
+int oci_parse(const char *json, size_t n, const char *bundle,
+              struct oci_config *config_out, struct err *e)
+{
+    _cleanup_(cleanup_jsonp) struct json_object *tree = NULL;
+    _cleanup_free_ char *text = NULL;
+    struct oci_config config = {.vcpus = 0};
+
+    if (n > OCI_CONFIG_MAX)
+        return oci_fail(NULL, e, EFBIG, "is larger than %d bytes",
+                        OCI_CONFIG_MAX);
+    if (scan(json, n, e) < 0)
+        return -e->code;
+    /* json-c knows a value's end for certain only by the final NUL. */
+    text = xstrndup(json, n);
+    if (parse(text, n + 1, &tree, e) < 0)
+        return -e->code;
+    if (oci_read_object(NULL, tree, &config_table, &config, e) < 0 ||
+        finish(bundle, &config, e) < 0) {
+        oci_config_clear(&config);
+        return -e->code;
+    }
+    *config_out = config;
+    return 0;
+}
+
+/* --- the file ------------------------------------------------------------- */
+
+static int read_all(int fd, const char *path, struct buf *content,
+                    struct err *e)
+{
+    while (buf_len(content) <= OCI_CONFIG_MAX) {
+        ssize_t got = read(fd, buf_reserve(content, 65536), 65536);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return err_errno(e, "%s", path);
+        if (got == 0)
+            return 0;
+        buf_commit(content, (size_t)got);
+    }
+    return err_set(e, EFBIG, "%s: is larger than %d bytes", path,
+                   OCI_CONFIG_MAX);
+}
+
+int oci_load(const char *bundle, struct oci_config *config_out, struct err *e)
+{
+    _cleanup_free_ char *path = xasprintf("%s/config.json", bundle);
+    _cleanup_buf_ struct buf content = BUF_INIT;
+    _cleanup_fd_ int fd = -1;
+    struct stat status;
+
+    /* Neither waits for a writer of a FIFO nor follows a link elsewhere. */
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return err_errno(e, "%s", path);
+    if (!S_ISREG(status.st_mode))
+        return err_set(e, EINVAL, "%s: is not a regular file", path);
+    if (status.st_size > OCI_CONFIG_MAX)
+        return err_set(e, EFBIG, "%s: is larger than %d bytes", path,
+                       OCI_CONFIG_MAX);
+    if (read_all(fd, path, &content, e) < 0)
+        return -e->code;
+    return oci_parse(content.bytes ? (const char *)buf_data(&content) : "",
+                     buf_len(&content), bundle, config_out, e);
+}
+
+void oci_config_clear(struct oci_config *config)
+{
+    wire_clear(&spec_container_desc, &config->container);
+    string_list_clear(&config->annotations);
+    free(config->root_path);
+    *config = (struct oci_config){.vcpus = 0};
+}
