@@ -1,0 +1,266 @@
+#include "process.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "domus/mem.h"
+
+/* An image's /etc/passwd that is larger is not looked at. */
+#define PASSWD_MAX (1024 * 1024)
+
+int process_set_oom_score(const struct spec_process *p, struct err *e)
+{
+    int64_t score = p->has_oom_score_adj ? p->oom_score_adj : 0;
+    _cleanup_fd_ int fd =
+        open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || dprintf(fd, "%lld", (long long)score) < 0)
+        return err_errno(e, "set oom_score_adj to %lld", (long long)score);
+    return 0;
+}
+
+static int set_limits(const struct spec_process *p, struct err *e)
+{
+    for (size_t i = 0; i < p->rlimits.n; i++) {
+        const struct spec_rlimit *l = &p->rlimits.v[i];
+        struct rlimit limit = {.rlim_cur = l->soft, .rlim_max = l->hard};
+
+        if (setrlimit((int)l->resource, &limit) < 0)
+            return err_errno(e, "set resource limit %u to %llu/%llu",
+                             l->resource, (unsigned long long)l->soft,
+                             (unsigned long long)l->hard);
+    }
+    return 0;
+}
+
+static int last_capability(void)
+{
+    int cap = 0;
+
+    while (cap < 63 && prctl(PR_CAPBSET_READ, cap + 1, 0, 0, 0) >= 0)
+        cap++;
+    return cap;
+}
+
+static int drop_bounding(uint64_t keep, int last, struct err *e)
+{
+    for (int cap = 0; cap <= last; cap++)
+        if (!(keep & (1ull << cap)) &&
+            prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 &&
+            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+            return err_errno(e, "drop capability %d", cap);
+    return 0;
+}
+
+static int set_capabilities(const struct spec_capabilities *c, int last,
+                            struct err *e)
+{
+    struct __user_cap_header_struct header = {.version =
+                                                  _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    uint64_t known = last == 63 ? ~0ull : (1ull << (last + 1)) - 1;
+
+    for (unsigned i = 0; i < 2; i++) {
+        data[i].effective = (uint32_t)((c->effective & known) >> (32 * i));
+        data[i].permitted = (uint32_t)((c->permitted & known) >> (32 * i));
+        data[i].inheritable = (uint32_t)((c->inheritable & known) >> (32 * i));
+    }
+    if (syscall(SYS_capset, &header, data) < 0)
+        return err_errno(e, "set capabilities");
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return err_errno(e, "clear ambient capabilities");
+    for (int cap = 0; cap <= last; cap++)
+        if ((c->ambient & (1ull << cap)) &&
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+            return err_errno(e, "raise ambient capability %d", cap);
+    return 0;
+}
+
+static int set_user(const struct spec_process *p, struct err *e)
+{
+    _cleanup_free_ gid_t *groups =
+        xcalloc(p->additional_gids.n, sizeof(*groups));
+
+    /* To the system calls -1 means "leave as it is", which is root. */
+    if (p->uid == UINT32_MAX || p->gid == UINT32_MAX)
+        return err_set(e, EINVAL, "user or group id 4294967295");
+    for (size_t i = 0; i < p->additional_gids.n; i++)
+        groups[i] = p->additional_gids.v[i];
+    if (setgroups(p->additional_gids.n, groups) < 0)
+        return err_errno(e, "set %zu additional groups", p->additional_gids.n);
+    if (setresgid(p->gid, p->gid, p->gid) < 0)
+        return err_errno(e, "set the group to %u", p->gid);
+    if (setresuid(p->uid, p->uid, p->uid) < 0)
+        return err_errno(e, "set the user to %u", p->uid);
+    return 0;
+}
+
+static int enter_cwd(const struct spec_process *p, struct err *e)
+{
+    const char *cwd = p->cwd[0] ? p->cwd : "/";
+    char where[SPEC_PATH_MAX + 1];
+
+    if (chdir(cwd) < 0)
+        return err_errno(e, "enter the working directory %s", cwd);
+    /* A directory that is not beneath the root has no path from it. */
+    if (syscall(SYS_getcwd, where, sizeof(where)) < 0 || where[0] != '/')
+        return err_set(e, EPERM, "the working directory %s is outside", cwd);
+    return 0;
+}
+
+int process_become(const struct spec_process *p, struct err *e)
+{
+    int last = last_capability();
+    int r = set_limits(p, e);
+
+    if (r == 0)
+        r = enter_cwd(p, e);
+    if (r == 0 && p->has_capabilities)
+        r = drop_bounding(p->capabilities.bounding, last, e);
+    if (r == 0 && p->has_capabilities && prctl(PR_SET_KEEPCAPS, 1) < 0)
+        r = err_errno(e, "keep capabilities");
+    if (r == 0)
+        r = set_user(p, e);
+    if (r == 0 && p->has_capabilities)
+        r = set_capabilities(&p->capabilities, last, e);
+    if (r == 0 && p->no_new_privileges &&
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        r = err_errno(e, "set no_new_privs");
+    (void)umask(p->has_umask ? p->umask & 07777 : 0022);
+    return r;
+}
+
+static const char *lookup(const struct string_list *env, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i < env->n; i++)
+        if (strncmp(env->v[i], name, n) == 0 && env->v[i][n] == '=')
+            return env->v[i] + n + 1;
+    return NULL;
+}
+
+/* Fields of one line of passwd: name:password:uid:gid:gecos:home:shell. */
+static char *home_of_line(char *line, uint32_t uid)
+{
+    char *field[6] = {NULL};
+    char *end;
+
+    for (size_t i = 0; i < ARRAY_SIZE(field); i++) {
+        field[i] = strsep(&line, ":");
+        if (!field[i])
+            return NULL;
+    }
+    errno = 0;
+    if (strtoull(field[2], &end, 10) != uid || end == field[2] || *end || errno)
+        return NULL;
+    return field[5][0] ? xstrdup(field[5]) : NULL;
+}
+
+static char *find_home(uint32_t uid)
+{
+    /* An image may have a FIFO there. */
+    _cleanup_fd_ int fd =
+        open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    _cleanup_free_ char *text = NULL;
+    char *home = NULL, *rest, *line;
+    struct stat st;
+    ssize_t n = 0;
+
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_size <= PASSWD_MAX) {
+        text = xmalloc((size_t)st.st_size + 1);
+        n = read(fd, text, (size_t)st.st_size);
+    }
+    if (n > 0) {
+        text[n] = '\0';
+        rest = text;
+        while (!home && (line = strsep(&rest, "\n")))
+            home = home_of_line(line, uid);
+    }
+    return home ? home : xstrdup("/");
+}
+
+struct string_list process_environment(const struct spec_process *p)
+{
+    struct string_list env = {NULL, 0};
+
+    for (size_t i = 0; i < p->env.n; i++)
+        string_list_add(&env, p->env.v[i]);
+    if (!lookup(&env, "HOME")) {
+        _cleanup_free_ char *home = find_home(p->uid);
+        _cleanup_free_ char *entry = xasprintf("HOME=%s", home);
+
+        string_list_add(&env, entry);
+    }
+    return env;
+}
+
+/* 0 when the file can be executed, else what stands in the way. */
+static int why_not(const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return errno;
+    if (S_ISDIR(st.st_mode))
+        return EISDIR;
+    if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
+        return errno;
+    return st.st_mode & 0111 ? 0 : EACCES;
+}
+
+static int check_given(const char *path, char **path_out, struct err *e)
+{
+    int why = why_not(path);
+
+    switch (why) {
+    case 0:
+        *path_out = xstrdup(path);
+        return 0;
+    case EACCES:
+    case EISDIR:
+        return err_set(e, why, "exec: \"%s\": %s", path,
+                       why == EISDIR ? "is a directory" : "permission denied");
+    case ENOENT:
+        return err_set(e, why,
+                       "exec: \"%s\": stat %s: no such file or directory", path,
+                       path);
+    default:
+        return err_set(e, why, "exec: \"%s\": stat %s: %s", path, path,
+                       strerror(why));
+    }
+}
+
+int process_find_program(const struct spec_process *p, char **path_out,
+                         struct err *e)
+{
+    const char *name = p->args.v[0];
+    const char *path = lookup(&p->env, "PATH");
+    _cleanup_free_ char *copy = xstrdup(path ? path : "");
+    char *rest = copy, *directory;
+
+    if (strchr(name, '/'))
+        return check_given(name, path_out, e);
+    /* Directories that depend on where one stands are not searched. */
+    while (*name && (directory = strsep(&rest, ":"))) {
+        _cleanup_free_ char *candidate = NULL;
+
+        if (directory[0] != '/')
+            continue;
+        candidate = xasprintf("%s/%s", directory, name);
+        if (why_not(candidate) == 0) {
+            *path_out = steal_ptr(&candidate);
+            return 0;
+        }
+    }
+    return err_set(e, ENOENT,
+                   "exec: \"%s\": executable file not found in $PATH", name);
+}
