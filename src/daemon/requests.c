@@ -1,0 +1,121 @@
+#include "requests.h"
+
+#include "domus/mem.h"
+#include "sandbox.h"
+
+typedef void request_fn(struct daemon *daemon, uint64_t peer, uint32_t id,
+                        const union ctl_body *body);
+
+static void on_create(struct daemon *daemon, uint64_t peer, uint32_t id,
+                      const union ctl_body *body)
+{
+    sandbox_create(daemon, peer, id, &body->create);
+}
+
+static void no_sandbox(struct daemon *daemon, uint64_t peer, uint32_t id,
+                       const struct ctl_name *name)
+{
+    struct err e = ERR_INIT;
+
+    (void)err_set(&e, ENOENT, "no sandbox '%.76s' in namespace '%.76s'",
+                  name->id, name->namespace);
+    server_result(daemon->server, peer, id, &e);
+}
+
+static void on_attach(struct daemon *daemon, uint64_t peer, uint32_t id,
+                      const union ctl_body *body)
+{
+    struct sandbox *sandbox =
+        sandbox_find(daemon, body->name.namespace, body->name.id);
+    struct ctl_sandbox reply;
+
+    /* One that is being made answers its creator, one that goes is gone. */
+    if (!sandbox || sandbox->state == SANDBOX_CREATING ||
+        sandbox->state == SANDBOX_DESTROYING) {
+        no_sandbox(daemon, peer, id, &body->name);
+        return;
+    }
+    sandbox_attach(sandbox, peer);
+    sandbox_fill_reply(sandbox, &reply);
+    server_send(daemon->server, peer, CTL_SANDBOX, id, &reply);
+    sandbox_notify_died(sandbox);
+}
+
+static void on_destroy(struct daemon *daemon, uint64_t peer, uint32_t id,
+                       const union ctl_body *body)
+{
+    struct sandbox *sandbox =
+        sandbox_find(daemon, body->name.namespace, body->name.id);
+
+    if (sandbox)
+        sandbox_destroy(sandbox, peer, id);
+    else
+        server_result(daemon->server, peer, id, NULL);
+}
+
+static void on_console(struct daemon *daemon, uint64_t peer, uint32_t id,
+                       const union ctl_body *body)
+{
+    struct sandbox *sandbox =
+        sandbox_find(daemon, body->name.namespace, body->name.id);
+    struct ctl_console_result reply = {.untrusted_text = {.n = 0}};
+
+    if (!sandbox) {
+        no_sandbox(daemon, peer, id, &body->name);
+        return;
+    }
+    reply.untrusted_text = console_untrusted_tail(sandbox->console);
+    server_send(daemon->server, peer, CTL_CONSOLE_RESULT, id, &reply);
+    free(reply.untrusted_text.v);
+}
+
+static void on_list(struct daemon *daemon, uint64_t peer, uint32_t id,
+                    const union ctl_body *body)
+{
+    _cleanup_free_ struct ctl_listed *listed =
+        xcalloc(SANDBOXES_MAX, sizeof(*listed));
+    struct ctl_list_result reply = {.sandboxes = {.v = listed}};
+
+    (void)body;
+    for (struct sandbox *s = daemon->sandboxes;
+         s && reply.sandboxes.n < SANDBOXES_MAX; s = s->next)
+        listed[reply.sandboxes.n++] = (struct ctl_listed){
+            .namespace = s->record.namespace,
+            .id = s->record.id,
+            .uuid = s->record.uuid,
+            .domain_type = s->record.domain_type,
+            .state = (char *)sandbox_state_name(s->state),
+            .domid = s->record.domid,
+            .memory_kb = s->record.memory_kb,
+            .vcpus = s->record.vcpus,
+            .created_unix_ns = s->record.created_unix_ns,
+        };
+    server_send(daemon->server, peer, CTL_LIST_RESULT, id, &reply);
+}
+
+static request_fn *const table[CTL_TYPE_COUNT] = {
+    [CTL_CREATE] = on_create,   [CTL_ATTACH] = on_attach,
+    [CTL_DESTROY] = on_destroy, [CTL_CONSOLE] = on_console,
+    [CTL_LIST] = on_list,
+};
+
+/* The permit table lets only these through. */
+static void on_request(void *context, uint64_t peer,
+                       const struct packet *packet)
+{
+    table[packet->type](context, peer, packet->id, packet->body);
+}
+
+static void on_gone(void *context, uint64_t peer)
+{
+    struct daemon *daemon = context;
+
+    for (struct sandbox *s = daemon->sandboxes; s; s = s->next)
+        if (s->owner == peer)
+            sandbox_orphan(s, SANDBOX_GRACE_MS);
+}
+
+const struct server_handler requests_handler = {
+    .request = on_request,
+    .gone = on_gone,
+};
