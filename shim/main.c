@@ -1,0 +1,50 @@
+/*
+ * containerd-shim-domus-v2: what containerd runs to put a container into a Xen
+ * domain. The actions are in start.c, delete.c and serve.c.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "actions.h"
+#include "bootstrap.h"
+#include "domus/mem.h"
+
+static int print_info(void)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT;
+
+    bootstrap_info(&out);
+    return write(STDOUT_FILENO, buf_data(&out), buf_len(&out)) ==
+                   (ssize_t)buf_len(&out)
+               ? EXIT_SUCCESS
+               : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    struct err e = ERR_INIT;
+
+    (void)umask(0077);
+    if (options_parse(argc, argv, &options, &e) < 0) {
+        (void)fprintf(stderr, "domus: %s\n", e.text);
+        return EXIT_FAILURE;
+    }
+    if (options.version) {
+        (void)printf("containerd-shim-domus-v2 %s\n", DOMUS_VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (options.info)
+        return print_info();
+    if (strcmp(options.action, "start") == 0)
+        return action_start(&options);
+    if (strcmp(options.action, "delete") == 0)
+        return action_delete(&options);
+    if (!options.action[0])
+        return action_serve(&options);
+    (void)fprintf(stderr, "domus: unknown action %s\n", options.action);
+    return EXIT_FAILURE;
+}

@@ -1,0 +1,47 @@
+/*
+ * streams.h - a task's standard streams: FIFOs that containerd's client made.
+ *
+ * The shim keeps the other end of each open as well. So a reader that is late
+ * or comes back finds what was written, a missing one neither blocks nor
+ * breaks the task, and standard input ends only when CloseIO was called and
+ * the client closed its end, not when a client detaches.
+ */
+#ifndef DOMUS_STREAMS_H
+#define DOMUS_STREAMS_H
+
+#include <stdbool.h>
+
+#include "domus/err.h"
+
+/* As Create gave them; empty: none. The names follow containerd's. */
+struct stdio_paths {
+    char *in;
+    char *out;
+    char *err;
+    bool terminal;
+};
+
+struct stdio_stream {
+    int fd;   /* what the guest's stream reads or writes; handed over to it */
+    int hold; /* the other end */
+};
+
+struct stdio {
+    struct stdio_stream in;
+    struct stdio_stream out;
+    struct stdio_stream err;
+};
+
+#define STDIO_INIT                                         \
+    {                                                      \
+        .in = {-1, -1}, .out = {-1, -1}, .err = { -1, -1 } \
+    }
+
+/* Nothing is open after a failure. */
+int stdio_open(const struct stdio_paths *paths, struct stdio *stdio_out,
+               struct err *e);
+void stdio_close(struct stdio *stdio);
+
+void stdio_paths_clear(struct stdio_paths *paths);
+
+#endif

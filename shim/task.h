@@ -1,0 +1,47 @@
+/*
+ * task.h - the one task of a shim: a container that is alone in its sandbox.
+ *
+ * Each function that takes a call answers it, at once or later. What may be
+ * asked when is the table of state.h.
+ */
+#ifndef DOMUS_TASK_H
+#define DOMUS_TASK_H
+
+#include "domus/loop.h"
+#include "events.h"
+#include "server.h"
+#include "task.pb-c.h"
+
+struct task;
+
+/* events is borrowed. */
+struct task *task_new(struct loop *loop, struct events *events,
+                      const char *namespace, const char *id,
+                      const char *bundle);
+void task_free(struct task **task);
+
+/* No task exists, so that the shim may end. */
+bool task_gone(const struct task *task);
+
+/* Takes the request as well. */
+void task_create(struct task *task, Task__CreateRequest *request,
+                 struct call *call);
+void task_start(struct task *task, const Task__ProcessRequest *request,
+                struct call *call);
+void task_delete(struct task *task, const Task__ProcessRequest *request,
+                 struct call *call);
+void task_describe(struct task *task, const Task__ProcessRequest *request,
+                   struct call *call);
+void task_wait(struct task *task, const Task__ProcessRequest *request,
+               struct call *call);
+void task_pids(struct task *task, const Task__TaskRequest *request,
+               struct call *call);
+void task_kill(struct task *task, const Task__KillRequest *request,
+               struct call *call);
+void task_close_io(struct task *task, const Task__CloseIORequest *request,
+                   struct call *call);
+void task_stats(struct task *task, const Task__TaskRequest *request,
+                struct call *call);
+void task_connect(struct task *task, struct call *call);
+
+#endif
