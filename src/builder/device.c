@@ -95,12 +95,10 @@ static void put_backend(struct transaction *t, const char *path,
     put(t, path, "params", "%s", vbd->path);
     put(t, path, "script", REMOVE_SCRIPT);
     put(t, path, "physical-device", "%x:%x", vbd->major, vbd->minor);
-    put(t, path, "physical-device-path", "%s", vbd->path);
     put(t, path, "hotplug-status", "connected");
     put(t, path, "frontend-id", "%u", domid);
     put(t, path, "online", "1");
     put(t, path, "removable", "0");
-    put(t, path, "bootable", "1");
     put(t, path, "state", "%d", XenbusStateInitialising);
     put(t, path, "dev", "%s", vbd->name);
     put(t, path, "type", "phy");
@@ -200,7 +198,19 @@ static int backend_error(struct xs_handle *xs, uint32_t domid, uint32_t number,
                    text ? LOG_Q(text, length) : "it does not say why");
 }
 
-/* 1 when all wait for the guest, 0 while not. */
+/*
+ * State 2 says that the driver is there; sysfs has the node once it opened
+ * the device, which is all that it ever tells of success.
+ */
+static bool backend_ready(uint32_t domid, uint32_t number, int state)
+{
+    _cleanup_free_ char *opened =
+        xasprintf(SYSFS_BACKENDS "/vbd-%u-%u/physical_device", domid, number);
+
+    return state >= XenbusStateInitWait && access(opened, F_OK) == 0;
+}
+
+/* 1 when all are ready, 0 while not. */
 static int backends_ready(struct xs_handle *xs, uint32_t domid,
                           const struct job_vbd_list *vbds, struct err *e)
 {
@@ -215,7 +225,7 @@ static int backends_ready(struct xs_handle *xs, uint32_t domid,
         state = read_state(xs, path);
         if (state >= XenbusStateClosing)
             return backend_error(xs, domid, number, &vbds->v[i], e);
-        if (state < XenbusStateInitWait)
+        if (!backend_ready(domid, number, state))
             return 0;
     }
     return 1;
@@ -225,36 +235,28 @@ int device_wait_backends(struct xs_handle *xs, uint32_t domid,
                          const struct job_vbd_list *vbds, int64_t milliseconds,
                          struct err *e)
 {
-    _cleanup_free_ char *path =
-        xasprintf("/local/domain/0/backend/vbd/%u", domid);
     int64_t deadline = loop_now() + milliseconds;
-    struct pollfd p = {.fd = xs_fileno(xs), .events = POLLIN};
-    int r;
 
-    if (vbds->n == 0)
-        return 0;
-    if (!xs_watch(xs, path, "vbd"))
-        return err_errno(e, "cannot watch %s", path);
-    for (;;) {
-        int64_t left = deadline - loop_now();
-        char **event;
+    for (int pause = 1;; pause = pause < 16 ? pause * 2 : 16) {
+        int r = backends_ready(xs, domid, vbds, e);
 
-        while ((event = xs_check_watch(xs)))
-            free(event);
-        r = backends_ready(xs, domid, vbds, e);
         if (r != 0)
-            break;
-        if (left <= 0) {
-            r = err_set(e, ETIMEDOUT,
-                        "the host's block driver did not take the devices "
-                        "within %lld ms (is xen-blkback loaded?)",
-                        (long long)milliseconds);
-            break;
-        }
-        (void)poll(&p, 1, (int)left);
+            return r < 0 ? r : 0;
+        if (loop_now() >= deadline)
+            return err_set(e, ETIMEDOUT,
+                           "the host's block driver did not take the devices "
+                           "within %lld ms (is xen-blkback loaded?)",
+                           (long long)milliseconds);
+        (void)poll(NULL, 0, pause);
     }
-    (void)xs_unwatch(xs, path, "vbd");
-    return r < 0 ? r : 0;
+}
+
+void device_forget_errors(struct xs_handle *xs, uint32_t domid)
+{
+    _cleanup_free_ char *path =
+        xasprintf("/local/domain/0/error/backend/vbd/%u", domid);
+
+    (void)xs_rm(xs, XBT_NULL, path); /* mostly, there is none */
 }
 
 /* 1 while blkback has a device for this domain. */

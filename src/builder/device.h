@@ -32,6 +32,9 @@ int device_wait_backends(struct xs_handle *xs, uint32_t domid,
                          const struct job_vbd_list *vbds, int64_t milliseconds,
                          struct err *e);
 
+/* What blkback's complaints about a domain left in xenstore. */
+void device_forget_errors(struct xs_handle *xs, uint32_t domid);
+
 /* Until blkback serves this domain no more. */
 int device_wait_released(uint32_t domid, int64_t milliseconds, struct err *e);
 

@@ -48,7 +48,7 @@ static int memory_check(struct xl *xl, const struct job_build *build,
 /* libxl waits for the terminal and says only that it timed out. */
 static int build_failed(struct xl *xl, int rc, struct err *e)
 {
-    if (strstr(xl->log.lines, "console tty") && rc == ERROR_TIMEDOUT)
+    if (strstr(xl->log.lines, "console tty: timed out"))
         return err_set(e, ECONNREFUSED,
                        "xenconsoled is not running: nobody opened the "
                        "domain's console (%s)",
@@ -121,16 +121,17 @@ int domain_start(struct xl *xl, const struct job_start *start, struct err *e)
     }
     if (r == 0)
         r = device_attach_vbds(xl->xs, start->domid, &start->vbds, e);
-    /* A front end that finds its back end unready sleeps 100 ms a time. */
-    if (r == 0)
-        r = device_wait_backends(xl->xs, start->domid, &start->vbds,
-                                 BACKEND_DEADLINE_MS, e);
     if (r < 0)
         return r;
     rc = libxl_domain_unpause(xl->ctx, start->domid, NULL);
     if (rc)
         return xl_fail(xl, rc, e, "cannot unpause domain %u", start->domid);
-    return 0;
+    /*
+     * The back ends open their devices while the kernel boots, which takes
+     * longer; that the guest finds them ready spares it sleeps of 100 ms.
+     */
+    return device_wait_backends(xl->xs, start->domid, &start->vbds,
+                                BACKEND_DEADLINE_MS, e);
 }
 
 /* --- destroy -------------------------------------------------------------- */
@@ -204,6 +205,7 @@ int domain_destroy(struct xl *xl, const struct job_domain *domain,
     rc = libxl_domain_destroy(xl->ctx, domid, NULL);
     if (rc && rc != ERROR_DOMAIN_NOTFOUND)
         return xl_fail(xl, rc, e, "cannot destroy domain %u", domid);
+    device_forget_errors(xl->xs, domid);
     r = device_wait_released(domid, GONE_DEADLINE_MS, e);
     if (r == 0)
         r = wait_gone(xl, domid, &uuid, e);

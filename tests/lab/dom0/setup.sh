@@ -1,6 +1,6 @@
 #!/bin/sh
-# setup.sh ROOT: turns a plain Debian tree into the emulated host's, without
-# running anything inside it. mmdebstrap calls it when the packages are in.
+# setup.sh ROOT: turns a plain Debian tree into the emulated host's. mmdebstrap
+# calls it when the packages are in.
 set -eu
 root=$1
 here=$(dirname "$(readlink -f "$0")")
@@ -16,7 +16,7 @@ ln -sfn "/usr/lib/${1##*/}" "$root/usr/local/lib/xen"
 wanted='lab-modules lab-share lab-network xenstored xenconsoled lab-ready
 containerd ssh'
 for unit in $wanted; do
-    systemctl --root="$root" enable --quiet "$unit.service"
+    chroot "$root" systemctl enable --quiet "$unit.service"
 done
 
 # Nothing here needs these, and each of them takes time under emulation.
@@ -39,7 +39,11 @@ proc-sys-fs-binfmt_misc.automount remote-fs.target'
 for unit in $masked; do
     ln -sfn /dev/null "$root/etc/systemd/system/$unit"
 done
-systemctl --root="$root" set-default --quiet multi-user.target
+chroot "$root" systemctl set-default --quiet multi-user.target
+
+# With systemd-user-sessions masked nobody would remove it again.
+mkdir -p "$root/etc/tmpfiles.d"
+ln -sfn /dev/null "$root/etc/tmpfiles.d/systemd-nologin.conf"
 
 mkdir -p "$root/lab" "$root/root/.ssh" "$root/var/log/xen/console"
 chmod 700 "$root/root/.ssh"

@@ -185,8 +185,10 @@ def build(directory, log):
     os.rename(work, directory)
 
 
-def ensure(cache, log):
-    """The directory with the current image, built when it is not there."""
+def ensure(cache, log, keep=None):
+    """The directory with the current image, built when it is not there.
+
+    Older ones go, but for the one to keep: a host still runs from it."""
     name = "dom0-" + digest()
     directory = os.path.join(cache, name)
     if all(os.path.exists(os.path.join(directory, p)) for p in PARTS):
@@ -194,6 +196,8 @@ def ensure(cache, log):
     os.makedirs(cache, exist_ok=True)
     build(directory, log)
     for other in os.listdir(cache):
-        if other.startswith("dom0-") and other != name:
-            shutil.rmtree(os.path.join(cache, other), ignore_errors=True)
+        path = os.path.join(cache, other)
+        if other.startswith("dom0-") and other not in (name, keep) and \
+                os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
     return directory

@@ -153,15 +153,17 @@ class Host:
         try:
             self.state = self.load_state()
             if self.alive():
-                if self.state["ready"] and \
-                        self.state["image"] == "dom0-" + dom0.digest():
+                running = self.state["image"]
+                image = dom0.ensure(LAB, IMAGE_LOG, keep=running)
+                if self.state["ready"] and running == os.path.basename(image):
                     self.connect()
                     return False
                 self.stop_locked()
-            image = dom0.ensure(LAB, IMAGE_LOG)
+                # QEMU's last thread may hold the lock a little longer.
+                wait = max(wait, STOP_SECONDS)
             machine = self.lock_machine(wait)
             try:
-                self.boot_image(image, machine, accel)
+                self.boot_image(dom0.ensure(LAB, IMAGE_LOG), machine, accel)
             finally:
                 os.close(machine)
             return True
@@ -169,7 +171,7 @@ class Host:
             os.close(lock)
 
     def lock_machine(self, wait):
-        fd = lock_file(MACHINE_LOCK, 0)
+        fd = lock_file(MACHINE_LOCK, min(wait, 2))
         if fd is None and wait > 0:
             with Step("wait for the host of another checkout") as step:
                 while fd is None and step.elapsed() < wait:

@@ -1,0 +1,236 @@
+#include "tests/unit/unit.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "domus/ctl.h"
+#include "domus/job.h"
+#include "domus/loop.h"
+#include "domus/mem.h"
+#include "tests/unit/sample.h"
+
+static int ends[2];
+
+static int connect_ends(void **state)
+{
+    (void)state;
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                      ends);
+}
+
+static int close_ends(void **state)
+{
+    (void)state;
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+    return 0;
+}
+
+static void every_type_goes_and_comes(const struct packet_protocol *protocol)
+{
+    uint64_t seed = 77;
+
+    for (uint16_t type = 1; type < protocol->type_count; type++) {
+        const struct wire_desc *desc = protocol->types[type].desc;
+
+        assert_non_null(protocol->types[type].name);
+        for (int round = 0; round < 50; round++) {
+            _cleanup_free_ void *body = xcalloc(1, protocol->body_size);
+            uint32_t id = (uint32_t)sample_next(&seed);
+            struct packet packet = {0};
+            struct err e = ERR_INIT;
+
+            if (desc) {
+                assert_true(desc->size <= protocol->body_size);
+                sample_fill(desc, body, &seed);
+            }
+            assert_ok(packet_send(ends[0], protocol, type, id, body, &e), e);
+            assert_ok(packet_receive(ends[1], protocol, &packet, &e), e);
+            assert_int_equal(packet.type, type);
+            assert_int_equal(packet.id, id);
+            if (desc) {
+                assert_true(sample_equal(desc, body, packet.body));
+                wire_clear(desc, body);
+            } else {
+                assert_null(packet.body);
+            }
+            packet_clear(protocol, &packet);
+            assert_null(packet.body);
+            packet_clear(protocol, &packet);
+        }
+    }
+}
+
+static void control_packets(void **state)
+{
+    (void)state;
+    assert_int_equal(CTL_TYPE_COUNT, 12);
+    every_type_goes_and_comes(&ctl_protocol);
+}
+
+static void builder_packets(void **state)
+{
+    (void)state;
+    assert_int_equal(JOB_TYPE_COUNT, 14);
+    every_type_goes_and_comes(&job_protocol);
+}
+
+static void nothing_there_is_no_error(void **state)
+{
+    struct packet packet;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(packet_receive(ends[0], &ctl_protocol, &packet, &e),
+                     -EAGAIN);
+    assert_int_equal(e.code, 0);
+}
+
+static void tells_that_the_peer_is_gone(void **state)
+{
+    struct packet packet;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    close_fd(&ends[1]);
+    assert_int_equal(packet_receive(ends[0], &ctl_protocol, &packet, &e),
+                     -EPIPE);
+    assert_int_equal(packet_send(ends[0], &ctl_protocol, CTL_LIST, 1, NULL, &e),
+                     -EPIPE);
+}
+
+static int raw(const void *bytes, size_t n, struct err *e)
+{
+    struct packet packet;
+
+    assert_int_equal(send(ends[0], bytes, n, 0), n);
+    return packet_receive(ends[1], &ctl_protocol, &packet, e);
+}
+
+static void refuses_short_packets(void **state)
+{
+    const uint8_t bytes[8] = {CTL_VERSION, 0, CTL_LIST, 0, 0, 0, 0, 0};
+    struct packet packet = {0};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t n = 1; n < 8; n++)
+        assert_int_equal(raw(bytes, n, &e), -EBADMSG);
+    assert_int_equal(send(ends[0], bytes, 8, 0), 8);
+    assert_ok(packet_receive(ends[1], &ctl_protocol, &packet, &e), e);
+    assert_int_equal(packet.type, CTL_LIST);
+}
+
+static void refuses_other_versions_and_types(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(raw((uint8_t[8]){2, 0, CTL_LIST}, 8, &e),
+                     -EPROTONOSUPPORT);
+    assert_said(e, EPROTONOSUPPORT, "speaks version 2, this is 1");
+    assert_int_equal(raw((uint8_t[8]){1, 0, 0}, 8, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[8]){1, 0, CTL_TYPE_COUNT}, 8, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[8]){1, 0, 255, 255}, 8, &e), -EBADMSG);
+    assert_said(e, EBADMSG, "unknown packet 65535");
+    assert_int_equal(raw((uint8_t[9]){1, 0, CTL_LIST}, 9, &e), -EBADMSG);
+    assert_said(e, EBADMSG, "LIST has a body");
+    assert_int_equal(raw((uint8_t[9]){1, 0, CTL_CREATE}, 9, &e), -EBADMSG);
+    assert_said(e, EBADMSG, "packet CREATE: ctl_create.namespace");
+}
+
+static void refuses_to_send_what_is_none(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(packet_send(ends[0], &ctl_protocol, 0, 1, NULL, &e),
+                     -EINVAL);
+    assert_int_equal(
+        packet_send(ends[0], &ctl_protocol, CTL_TYPE_COUNT, 1, NULL, &e),
+        -EINVAL);
+}
+
+static void refuses_packets_beyond_the_limit(void **state)
+{
+    _cleanup_free_ char *option = xcalloc(1, 32769);
+    _cleanup_free_ uint8_t *bytes = xcalloc(1, PACKET_MAX + 2);
+    char *options[3] = {option, option, option};
+    struct ctl_mount mount = {.options = {options, 3}};
+    struct ctl_create create = {.rootfs = {&mount, 1}};
+    int room = 1 << 20;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(
+        setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+    memset(option, 'l', 32768);
+    assert_int_equal(
+        packet_send(ends[0], &ctl_protocol, CTL_CREATE, 1, &create, &e),
+        -EMSGSIZE);
+    assert_said(e, EMSGSIZE, "packet CREATE takes");
+    option[32767] = 'l';
+    mount.options.n = 1;
+    assert_ok(packet_send(ends[0], &ctl_protocol, CTL_CREATE, 1, &create, &e),
+              e);
+    assert_ok(packet_wait(ends[1], 1000, &e), e);
+    {
+        struct packet packet;
+
+        assert_ok(packet_receive(ends[1], &ctl_protocol, &packet, &e), e);
+        packet_clear(&ctl_protocol, &packet);
+    }
+    bytes[0] = CTL_VERSION;
+    bytes[2] = CTL_RESULT;
+    assert_int_equal(raw(bytes, PACKET_MAX + 1, &e), -EBADMSG);
+    assert_said(e, EBADMSG, "packet of 65537 bytes");
+    assert_int_equal(raw(bytes, PACKET_MAX + 2, &e), -EBADMSG);
+}
+
+static void a_reader_who_sleeps_is_told(void **state)
+{
+    struct err e = ERR_INIT;
+    int r = 0;
+
+    (void)state;
+    for (int i = 0; i < 100000 && r == 0; i++)
+        r = packet_send(ends[0], &ctl_protocol, CTL_LIST, 1, NULL, &e);
+    assert_int_equal(r, -EAGAIN);
+}
+
+static void waiting_has_an_end(void **state)
+{
+    int64_t start = loop_now();
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(packet_wait(ends[0], 40, &e), -ETIMEDOUT);
+    assert_true(loop_now() - start >= 40);
+    assert_int_equal(packet_wait(ends[0], 0, &e), -ETIMEDOUT);
+    assert_ok(packet_send(ends[1], &ctl_protocol, CTL_LIST, 1, NULL, &e), e);
+    assert_ok(packet_wait(ends[0], 40, &e), e);
+    close_fd(&ends[1]);
+    assert_ok(packet_wait(ends[0], 40, &e), e);
+}
+
+#define with_ends(fn) \
+    cmocka_unit_test_setup_teardown(fn, connect_ends, close_ends)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_ends(control_packets),
+        with_ends(builder_packets),
+        with_ends(nothing_there_is_no_error),
+        with_ends(tells_that_the_peer_is_gone),
+        with_ends(refuses_short_packets),
+        with_ends(refuses_other_versions_and_types),
+        with_ends(refuses_to_send_what_is_none),
+        with_ends(refuses_packets_beyond_the_limit),
+        with_ends(a_reader_who_sleeps_is_told),
+        with_ends(waiting_has_an_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
