@@ -106,7 +106,7 @@ $(OUT)/gen/%.pb-c.c: shim/proto/%.proto
 	@mkdir -p $(@D)
 	$(Q)protoc --proto_path=shim/proto --c_out=$(OUT)/gen $<
 
-$(SHIM_OBJS): $(PROTO_C)
+$(SHIM_OBJS) $(PROTO_OBJS): $(PROTO_C)
 
 # Archives, so that a program and a test take only what they call.
 define archive

@@ -40,7 +40,7 @@ struct control {
     int64_t away_since; /* 0: not away */
     bool attached;
     bool starting; /* domusd was started and does not listen yet */
-    bool ended;    /* that one has ended */
+    int64_t ended; /* when that one ended, 0: it has not */
     uint32_t last_id;
     struct request *requests; /* oldest first */
 };
@@ -233,7 +233,7 @@ static void daemon_ended(void *context, pid_t pid, int status)
     (void)pid;
     (void)status;
     if (control->starting)
-        control->ended = true;
+        control->ended = loop_now();
 }
 
 /* Nobody listens. False when it makes no sense to go on trying. */
@@ -241,15 +241,18 @@ static bool start_daemon(struct control *control, struct err *e)
 {
     struct err ignored = ERR_INIT;
     pid_t pid;
-    bool wanted =
-        control->requests || loop_now() - control->away_since > PATIENCE_MS;
+    bool wanted = loop_now() - control->away_since > PATIENCE_MS;
 
+    /* A console is not worth it: a new domusd has nothing of it. */
+    for (struct request *r = control->requests; r; r = r->next)
+        if (r->type == CTL_CREATE || r->type == CTL_DESTROY)
+            wanted = true;
     if (control->starting || !wanted)
         return true;
     if (daemon_start(&pid, e) < 0)
         return false;
     control->starting = true;
-    control->ended = false;
+    control->ended = 0;
     control->away_since = loop_now();
     (void)loop_add_child(control->loop, pid, daemon_ended, control, &ignored);
     return true;
@@ -259,7 +262,7 @@ static void connect_now(void *context)
 {
     struct control *control = context;
     struct err e = ERR_INIT;
-    bool ended = control->ended;
+    int64_t now = loop_now();
     int r;
 
     control->retry = NULL;
@@ -273,7 +276,8 @@ static void connect_now(void *context)
         return;
     }
     if (control->starting &&
-        (ended || loop_now() - control->away_since > DAEMON_START_MS)) {
+        (now - control->away_since > DAEMON_START_MS ||
+         (control->ended && now - control->ended > DAEMON_ENDED_MS))) {
         daemon_add_log(&e);
         control->starting = false;
         control->away_since = loop_now();

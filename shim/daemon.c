@@ -17,7 +17,7 @@
 #include "domus/loop.h"
 #include "domus/mem.h"
 
-#define LOG_SUFFIX  ".log"
+#define LOG_NAME    "domusd.log"
 #define LOG_TAIL    400
 #define CHECK_EVERY 20000 /* microseconds */
 
@@ -74,7 +74,9 @@ static char *daemon_program(void)
 
 static char *daemon_log_path(void)
 {
-    return xasprintf("%s" LOG_SUFFIX, daemon_socket_path());
+    _cleanup_free_ char *directory = xstrdup(daemon_socket_path());
+
+    return xasprintf("%s/" LOG_NAME, dirname(directory));
 }
 
 int daemon_start(pid_t *pid_out, struct err *e)
@@ -150,13 +152,14 @@ int daemon_connect_or_start(int64_t milliseconds, int *fd_out, struct err *e)
             return r;
         if (pid == 0 && daemon_start(&pid, e) < 0)
             return -e->code;
-        if (waitpid(pid, &status, WNOHANG) == pid || loop_now() >= deadline)
+        /* One that gives way to another, which is still coming up, ends. */
+        if (waitpid(pid, &status, WNOHANG) == pid &&
+            deadline > loop_now() + DAEMON_ENDED_MS)
+            deadline = loop_now() + DAEMON_ENDED_MS;
+        if (loop_now() >= deadline)
             break;
         (void)usleep(CHECK_EVERY);
     }
-    /* Another shim may have started it, so that ours gave way. */
-    r = daemon_connect(fd_out, e);
-    if (r < 0)
-        daemon_add_log(e);
+    daemon_add_log(e);
     return r;
 }

@@ -11,6 +11,8 @@
 
 /* How long domusd may take to listen once it was started. */
 #define DAEMON_START_MS 10000
+/* And once the one that we started ended: another may be coming up. */
+#define DAEMON_ENDED_MS 1500
 
 /* DOMUS_SOCKET (for tests), else CTL_SOCKET. */
 const char *daemon_socket_path(void);

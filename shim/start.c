@@ -97,7 +97,8 @@ static void raise_oom_score(void)
 
 /* Nothing of ours is inherited but the socket: containerd waits until every
  * holder of our standard output has closed it. */
-static int spawn_server(const struct options *options, int fd, struct err *e)
+static int spawn_server(const struct options *options, int fd, pid_t *pid_out,
+                        struct err *e)
 {
     char *argv[] = {(char *)"containerd-shim-domus-v2",
                     (char *)"-namespace",
@@ -111,7 +112,6 @@ static int spawn_server(const struct options *options, int fd, struct err *e)
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
-    pid_t pid;
     int r;
 
     (void)sigemptyset(&none);
@@ -125,7 +125,7 @@ static int spawn_server(const struct options *options, int fd, struct err *e)
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes,
                              POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-    r = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv,
+    r = posix_spawn(pid_out, "/proc/self/exe", &actions, &attributes, argv,
                     environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
@@ -162,6 +162,7 @@ static int start_locked(const struct options *options, const char *bundle,
                                     : address_path(directory, options);
     _cleanup_free_ char *address = xasprintf("%s%s", ADDRESS_SCHEME, path);
     _cleanup_fd_ int fd = -1;
+    struct record record = {0};
     int r = address_listen(path, &fd, e);
 
     if (r == -EADDRINUSE)
@@ -170,8 +171,12 @@ static int start_locked(const struct options *options, const char *bundle,
         return r;
     r = record_write_file(bundle, ADDRESS_FILE, address, e);
     if (r == 0)
-        r = spawn_server(options, fd, e);
+        r = spawn_server(options, fd, &record.shim, e);
+    if (r == 0)
+        r = record_write(bundle, &record, e);
     if (r < 0) {
+        if (record.shim > 0)
+            (void)kill(record.shim, SIGKILL);
         (void)unlink(path);
         address_remove(bundle);
         return r;

@@ -361,7 +361,6 @@ struct task *task_new(struct loop *loop, struct events *events,
     task->stdio = (struct stdio)STDIO_INIT;
     task->record.shim = getpid();
     task->control = control_new(loop, namespace, id, &control_handler, task);
-    task_save_record(task);
     return task;
 }
 
