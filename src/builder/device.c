@@ -86,24 +86,18 @@ static void make(struct transaction *t, const char *path, uint32_t owner,
         t->error = errno;
 }
 
-/* libxl keeps a second copy where no back end can change it. */
-static void put_backend(struct transaction *t, const char *path,
-                        const char *front, uint32_t domid,
-                        const struct job_vbd *vbd)
+/* What libxl, which believes no back end, keeps a copy of. */
+static void put_description(struct transaction *t, const char *path,
+                            const char *front, const struct job_vbd *vbd)
 {
     put(t, path, "frontend", "%s", front);
     put(t, path, "params", "%s", vbd->path);
     put(t, path, "script", REMOVE_SCRIPT);
-    put(t, path, "physical-device", "%x:%x", vbd->major, vbd->minor);
-    put(t, path, "hotplug-status", "connected");
-    put(t, path, "frontend-id", "%u", domid);
-    put(t, path, "online", "1");
-    put(t, path, "removable", "0");
-    put(t, path, "state", "%d", XenbusStateInitialising);
     put(t, path, "dev", "%s", vbd->name);
     put(t, path, "type", "phy");
     put(t, path, "mode", "%s", vbd->writable ? "w" : "r");
     put(t, path, "device-type", "disk");
+    put(t, path, "removable", "0");
     put(t, path, "discard-enable", "%d", vbd->writable);
 }
 
@@ -125,10 +119,15 @@ static void put_vbd(struct transaction *t, uint32_t domid, uint32_t number,
     put(t, front, "device-type", "disk");
 
     put(t, ours, "backend", "%s", back);
-    put_backend(t, ours, front, domid, vbd);
+    put_description(t, ours, front, vbd);
 
     make(t, back, 0, domid);
-    put_backend(t, back, front, domid, vbd);
+    put_description(t, back, front, vbd);
+    put(t, back, "frontend-id", "%u", domid);
+    put(t, back, "physical-device", "%x:%x", vbd->major, vbd->minor);
+    put(t, back, "hotplug-status", "connected");
+    put(t, back, "online", "1");
+    put(t, back, "state", "%d", XenbusStateInitialising);
 }
 
 /* 0, or the errno of what failed; EAGAIN: somebody else was faster. */

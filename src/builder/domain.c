@@ -136,26 +136,6 @@ int domain_start(struct xl *xl, const struct job_start *start, struct err *e)
 
 /* --- destroy -------------------------------------------------------------- */
 
-/* 1 and its number when there is a domain of this uuid. */
-static int find_by_uuid(struct xl *xl, const libxl_uuid *uuid,
-                        uint32_t *domid_out, struct err *e)
-{
-    int n = 0, found = 0;
-    libxl_dominfo *list = libxl_list_domain(xl->ctx, &n);
-
-    if (!list)
-        return xl_fail(xl, ERROR_FAIL, e, "cannot list the domains");
-    for (int i = 0; i < n && !found; i++) {
-        if (list[i].domid != 0 &&
-            libxl_uuid_compare(&list[i].uuid, uuid) == 0) {
-            *domid_out = list[i].domid;
-            found = 1;
-        }
-    }
-    libxl_dominfo_list_free(list, n);
-    return found;
-}
-
 /* Memory that a process of dom0 maps keeps a destroyed domain. */
 static int wait_gone(struct xl *xl, uint32_t domid, const libxl_uuid *uuid,
                      struct err *e)
@@ -188,14 +168,8 @@ int domain_destroy(struct xl *xl, const struct job_domain *domain,
     libxl_uuid uuid;
     int rc, r = xl_uuid_parse(domain->uuid, &uuid, e);
 
-    if (r < 0)
-        return r;
-    if (domid == 0) {
-        r = find_by_uuid(xl, &uuid, &domid, e);
-        if (r <= 0)
-            return r;
-    }
-    r = xl_domain_find(xl, domid, &uuid, &info, e);
+    if (r == 0)
+        r = xl_domain_find(xl, domid, &uuid, &info, e);
     if (r == -ESRCH)
         return 0;
     if (r < 0)
@@ -227,13 +201,14 @@ int domain_list(struct xl *xl, struct job_list_result *result_out,
     for (int i = 0; i < n && out.n < JOB_DOMAINS_MAX; i++) {
         _cleanup_free_ char *name = libxl_domid_to_name(xl->ctx, list[i].domid);
 
-        if (!name ||
+        /* Without one: its builder died early, or it is being destroyed. */
+        if (name &&
             strncmp(name, DOMAIN_NAME_PREFIX, strlen(DOMAIN_NAME_PREFIX)) != 0)
             continue;
         out.v[out.n++] = (struct job_listed){
             .domid = list[i].domid,
             .uuid = xasprintf(LIBXL_UUID_FMT, LIBXL_UUID_BYTES(list[i].uuid)),
-            .name = steal_ptr(&name),
+            .name = name ? steal_ptr(&name) : xstrdup(""),
             .console = console_of(xl, list[i].domid),
             .dying = list[i].dying,
             .shut_down = list[i].shutdown,

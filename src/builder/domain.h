@@ -16,13 +16,11 @@ int domain_build(struct xl *xl, const struct job_build *build,
 /* After a failure the domain is the caller's to destroy. */
 int domain_start(struct xl *xl, const struct job_start *start, struct err *e);
 
-/*
- * 0 when the domain is gone, or was not there. With domid 0, any domain of
- * this uuid: a worker that died in a build told nobody the number.
- */
+/* 0 when the domain is gone, or was not there. */
 int domain_destroy(struct xl *xl, const struct job_domain *domain,
                    struct err *e);
 
+/* Domains of our name, and those without one: only the uuid tells whose. */
 int domain_list(struct xl *xl, struct job_list_result *result_out,
                 struct err *e);
 

@@ -138,6 +138,12 @@ void adopt_all(struct daemon *daemon, adopt_done_fn *done)
 
     if (record_each(daemon->records_fd, found_record, daemon, &e) < 0)
         log_error("%s", e.text);
+    /* Without Xen nothing can be asked; who wants a container is told why,
+     * and the records wait for a start with Xen. */
+    if (daemon->sandboxes && daemon_check_xen(daemon, &e) < 0) {
+        log_error("records of sandboxes, but no Xen: %s", e.text);
+        sandboxes_free(daemon);
+    }
     if (!daemon->sandboxes) {
         image_sweep(daemon->images);
         done(daemon);

@@ -334,6 +334,8 @@ static void create_failed(struct sandbox *sandbox, const struct err *error)
     sandbox_log(sandbox, LOG_ERROR, "not created: %s", e.text);
     server_result(sandbox->daemon->server, sandbox->owner, sandbox->create_id,
                   &e);
+    /* That was all its creator needs to know. */
+    sandbox->owner = 0;
     /* Who asked for its end meanwhile gets an answer of their own. */
     if (sandbox->state == SANDBOX_DESTROYING)
         return;

@@ -132,7 +132,7 @@ static void start(void *context)
     struct watch *watch = context;
     struct err e = ERR_INIT;
 
-    loop_remove_timer(&watch->respawn);
+    watch->respawn = NULL;
     if (spawn_builder(watch->program, "watcher", &watch->pid, &watch->fd, &e) <
         0) {
         watch->pid = 0;
