@@ -28,9 +28,10 @@ static inline size_t buf_len(const struct buf *b)
     return b->end - b->start;
 }
 
+/* NULL while nothing was ever in it: adding to NULL is undefined. */
 static inline uint8_t *buf_data(const struct buf *b)
 {
-    return b->bytes + b->start;
+    return b->bytes ? b->bytes + b->start : NULL;
 }
 
 /* Room for n more bytes at the returned address; then buf_commit(). */

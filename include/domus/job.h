@@ -26,7 +26,8 @@ enum job_type {
     JOB_BUILT,
     JOB_START,   /* start -> RESULT; devices attached, unpaused */
     JOB_DESTROY, /* domain -> RESULT; when it is gone, or was not there */
-    JOB_LIST,    /* -> LIST_RESULT: every domain whose name is ours */
+    JOB_LIST,    /* -> LIST_RESULT: every domain whose name is ours, or that
+                    has none, half built or half gone: go by the uuid */
     JOB_LIST_RESULT,
     /* Of the watcher. */
     JOB_WATCH,   /* domain: tell of its channel and of its end */

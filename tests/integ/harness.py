@@ -4,6 +4,7 @@ containers that real shims run, as containerd would ask them to.
 Everything is below one temporary directory and in a mount namespace of its
 own. After every test the host must be as it was before.
 """
+import atexit
 import ctypes
 import glob
 import hashlib
@@ -12,6 +13,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -44,6 +46,10 @@ def private_mounts():
     os.makedirs("/run/containerd", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "shims", "/run/containerd"],
                    check=True)
+
+
+def die_with_parent():
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def read(path, default=""):
@@ -139,7 +145,9 @@ class Host:
                    DOMUS_FAKE_DIR=self.fake, DOMUS_FAKE_AGENT=AGENT,
                    TTRPC_ADDRESS=self.dir + "/events.sock",
                    GRPC_ADDRESS=self.dir + "/containerd.sock",
-                   NAMESPACE=NAMESPACE, MAX_SHIM_VERSION="2", GOMAXPROCS="2")
+                   NAMESPACE=NAMESPACE, MAX_SHIM_VERSION="2", GOMAXPROCS="2",
+                   # A shim that misses domusd would start one of its own.
+                   DOMUS_DOMUSD="/bin/false")
         if SANITIZED:
             env["ASAN_OPTIONS"] = "detect_leaks=1:log_path=%s/san" % self.dir
             env["UBSAN_OPTIONS"] = "print_stacktrace=1:log_path=%s/ubsan" % \
@@ -152,7 +160,8 @@ class Host:
         self.domusd = subprocess.Popen(
             [DOMUSD, "--config", self.dir + "/domus.conf"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env=self.environment(), start_new_session=True)
+            env=self.environment(), start_new_session=True,
+            preexec_fn=die_with_parent)
         log.close()
         eventually("domusd listens", self.listening)
 
@@ -160,7 +169,9 @@ class Host:
         if self.domusd and self.domusd.poll() is not None:
             raise AssertionError("domusd ended with %d:\n%s" % (
                 self.domusd.returncode, read(self.dir + "/domusd.log")[-2000:]))
-        return self.socket in read("/proc/net/unix")
+        # One that was killed leaves its socket's name behind.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            return probe.connect_ex(self.socket) == 0
 
     def stop_domusd(self, number=signal.SIGTERM):
         if self.domusd:
@@ -222,7 +233,9 @@ class Host:
         return sorted({line.split()[-1] for line in
                        read("/proc/net/unix").splitlines()
                        if self.dir in line or line.split()[-1] in
-                       self.addresses} - {self.socket, self.events.path})
+                       self.addresses}
+                      - {self.socket, self.socket + ".new",
+                         self.events.path})
 
     def files(self):
         """What is below the run directory and where sandboxes leave files;
@@ -232,8 +245,8 @@ class Host:
             for path, _, names in os.walk(top):
                 out += ["%s/%s" % (path, n) for n in names]
         return sorted(p for p in out if not p.endswith(
-            ("/fault", "domusd.log", "domusd.sock", "domusd.lock",
-             "domusd.pid")))
+            ("/fault", "domusd.log", "domusd.sock", "domusd.sock.log",
+             "domusd.lock")))
 
     def groups(self):
         return [p for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -464,9 +477,9 @@ class Container:
             self.out = Reader(self.stdout, self.keep, self.rate)
             if self.stderr:
                 self.err = Reader(self.stderr)
-        return self.call("Create", bundle=self.bundle, rootfs=self.rootfs,
-                         stdin=self.stdin, stdout=self.stdout,
-                         stderr=self.stderr, **values)
+        return self.call("Create", **dict({
+            "bundle": self.bundle, "rootfs": self.rootfs, "stdin": self.stdin,
+            "stdout": self.stdout, "stderr": self.stderr}, **values))
 
     def up(self):
         self.start_shim()
@@ -621,8 +634,10 @@ def main(limit=90):
     chosen = [t for t in TESTS
               if len(sys.argv) < 2 or t.__name__ in sys.argv[1:]]
     print("1..%d" % len(chosen), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     failed = 0
     host = None
+    atexit.register(lambda: host and host.close())
     for n, function in enumerate(chosen, 1):
         if host is None:
             host = Host()
@@ -637,6 +652,4 @@ def main(limit=90):
         else:
             host.close()
             host = None
-    if host:
-        host.close()
     return 1 if failed else 0

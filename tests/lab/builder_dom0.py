@@ -3,6 +3,7 @@
 builder_dom0.py DOMUSD KERNEL INITRAMFS; prints TAP, and times as comments.
 """
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import builderjobs as jobs
 from builderjobs import Builder, JobError
 
 COMMAND_LINE = "console=hvc0 quiet loglevel=4 rdinit=/init panic=-1"
+NAME = "domus-builder-test-"
 MEMORY_KB = 64 * 1024
 WAIT = 60
 ENOENT, ESRCH, EIO, ENOMEM, ENODEV, EINVAL = 2, 3, 5, 12, 19, 22
@@ -39,8 +41,15 @@ def node(path):
     return shell("xenstore-read %s 2>/dev/null" % path, check=False).strip()
 
 
-def domids():
-    return {x.split()[1] for x in shell("xl list").splitlines()[1:]}
+def domains():
+    """Of the whole host: domid by uuid, from xl, which lists nameless ones
+    too. Others may use this host, so tests look for their own uuids only."""
+    found = {}
+    for line in shell("xl list -v").splitlines()[1:]:
+        match = re.search(r"\s(\d+)\s.*\s([0-9a-f-]{36})\s", line + " ")
+        if match:
+            found[match.group(2)] = int(match.group(1))
+    return found
 
 
 def perms(path):
@@ -66,7 +75,7 @@ class Host:
 
     def job(self, pvh, **changes):
         values = dict(
-            name="domus-test-" + uuid.uuid4().hex[:8], uuid=str(uuid.uuid4()),
+            name=NAME + uuid.uuid4().hex[:8], uuid=str(uuid.uuid4()),
             pvh=pvh, kernel=self.kernel, initramfs=self.initramfs,
             command_line=COMMAND_LINE, memory_kb=MEMORY_KB, vcpus=1)
         values.update(changes)
@@ -90,7 +99,7 @@ def no_trace(domid):
     devices = [d for d in os.listdir("/sys/bus/xen-backend/devices")
                if d.split("-")[1] == str(domid)]
     assert not devices, devices
-    assert str(domid) not in domids(), domid
+    assert domid not in domains().values(), domid
 
 
 def refused(code, words, call):
@@ -216,10 +225,13 @@ def xl_destroys(h):
 
 
 def bad_builds(h):
-    def build(**changes):
-        return lambda: h.worker.do(jobs.BUILD, **h.job(False, **changes))
+    tried = []
 
-    before = domids()
+    def build(**changes):
+        job = h.job(False, **changes)
+        tried.append(job["uuid"])
+        return lambda: h.worker.do(jobs.BUILD, **job)
+
     refused(ENOENT, "kernel /nonexistent", build(kernel="/nonexistent"))
     refused(ENOENT, "initramfs /nonexistent", build(initramfs="/nonexistent"))
     refused(EINVAL, "0 vcpus", build(vcpus=0))
@@ -230,7 +242,7 @@ def bad_builds(h):
         raise AssertionError("it built a domain of /etc/passwd")
     except JobError as e:
         print("#   " + e.text)
-    assert domids() == before
+    assert not set(tried) & set(domains())
 
 
 def bad_devices(h):
@@ -258,8 +270,7 @@ def bad_devices(h):
 
 def worker_killed(h):
     """Whenever it dies in a build, the uuid is enough to clean up."""
-    before = domids()
-    for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
+    for delay in (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
         job = h.job(True)
         victim = Builder(h.program, "worker")
         victim.do(jobs.HOST)
@@ -267,22 +278,26 @@ def worker_killed(h):
         time.sleep(delay)
         victim.process.kill()
         victim.process.wait()
-        left = domids() - before
-        print("#   killed after %.2f s: %s" %
-              (delay, "a domain is there" if left else "none"))
-        h.destroy(0, job["uuid"])
-        assert domids() == before
-        for domid in left:
-            no_trace(int(domid))
+        domid = domains().get(job["uuid"])
+        mine = [d for d in h.worker.do(jobs.LIST)["domains"]
+                if d["uuid"] == job["uuid"]]
+        print("#   killed after %g s: %s" % (delay, mine or "no domain"))
+        if domid is None:
+            assert not mine
+            continue
+        assert [d["domid"] for d in mine] == [domid], (domid, mine)
+        h.destroy(domid, job["uuid"])
+        assert job["uuid"] not in domains()
+        no_trace(domid)
 
 
 def no_xenconsoled(h):
-    before = domids()
+    job = h.job(False)
     shell("systemctl stop xenconsoled")
     try:
         refused(ECONNREFUSED, "xenconsoled is not running",
-                lambda: h.worker.do(jobs.BUILD, **h.job(False)))
-        assert domids() == before
+                lambda: h.worker.do(jobs.BUILD, **job))
+        assert job["uuid"] not in domains()
     finally:
         shell("systemctl start xenconsoled")
     job = h.job(False)
@@ -330,8 +345,10 @@ def main():
                 print("# " + line)
             print("not ok %d - %s" % (number, name), flush=True)
             for left in h.worker.do(jobs.LIST)["domains"]:
-                h.destroy(left["domid"], left["uuid"])
-            shell("losetup -D", check=False)
+                if left["name"].startswith(NAME):
+                    h.destroy(left["domid"], left["uuid"])
+            shell("losetup -j %s | cut -d: -f1 | xargs -r losetup -d" %
+                  h.image, check=False)
     h.worker.close()
     return 1 if failed else 0
 

@@ -1,8 +1,12 @@
 """The emulated host as tests see it: containers by `ctr`, domusd's
 configuration, and a picture of everything that a container could leave
 behind. Runs in dom0; standard library only.
+
+Other people may use the host at the same time: only containers whose names
+new_name() gave, and domusd's own processes, are ever killed or removed.
 """
 import contextlib
+import fcntl
 import glob
 import itertools
 import os
@@ -23,6 +27,10 @@ GUEST_FILES = "/usr/local/lib/domus"
 BUNDLES = "/run/containerd/io.containerd.runtime.v2.task"
 SETTLE_SECONDS = 40
 RUN_SECONDS = 240
+
+OWN = "/root/domus-tests/names"
+LOCK = "/run/domus-tests.lock"
+LEAKS_SHOWN = 20
 
 counter = itertools.count(1)
 
@@ -61,7 +69,19 @@ def ctr(*words, **options):
 
 
 def new_name():
-    return "test-%d-%d" % (os.getpid(), next(counter))
+    """Noted before it is used, so that a later run may clean up after us."""
+    name = "domus-test-%d-%d" % (os.getpid(), next(counter))
+    with open(OWN, "a", encoding="ascii") as f:
+        f.write(name + "\n")
+    return name
+
+
+def own_names():
+    try:
+        with open(OWN, encoding="ascii") as f:
+            return set(f.read().split())
+    except FileNotFoundError:
+        return set()
 
 
 def run_words(command, name, image=BUSYBOX, options=(), domain=PV):
@@ -151,7 +171,9 @@ def tasks():
 
 
 def remove(name):
-    """Whatever became of it, the container is gone afterwards."""
+    """Whatever became of it, our container is gone afterwards."""
+    if name not in own_names():
+        raise Failure("%s is not a container of these tests" % name)
     if name in tasks():
         call("ctr", "task", "kill", "--signal", "SIGKILL", name)
         deadline = time.monotonic() + 60
@@ -161,8 +183,14 @@ def remove(name):
         call("ctr", "task", "delete", "--force", name)
     if name in ctr("container", "ls", "--quiet").split():
         call("ctr", "container", "delete", name)
-    if name in ctr("snapshot", "ls"):
+    if any(line.split()[:1] == [name]
+           for line in ctr("snapshot", "ls").splitlines()):
         call("ctr", "snapshot", "rm", name)
+
+
+def remove_ours():
+    for name in own_names() & set(ctr("container", "ls", "--quiet").split()):
+        remove(name)
 
 
 # --- processes --------------------------------------------------------------
@@ -243,6 +271,9 @@ def files():
     found = set()
     for place in places:
         for path, directories, names in os.walk(place):
+            # What is mounted there is told by the list of mounts.
+            if "rootfs" in directories:
+                directories.remove("rootfs")
             found.update(os.path.join(path, n) for n in directories + names)
     # The images are a cache: they stay, what is only half made doesn't.
     return {path for path in found
@@ -270,10 +301,28 @@ def interesting_processes():
     return found
 
 
+def domusd_pid():
+    """The process of the unit, 0 when it does not run."""
+    return int(must("systemctl", "show", "--property", "MainPID", "--value",
+                    "domusd.service"))
+
+
+def builder_pids():
+    """The builders of our domusd, nobody else's."""
+    parent = domusd_pid()
+    found = []
+    for pid in pids_of("domus-builder"):
+        with contextlib.suppress(OSError):
+            if parent and parent_of(pid) == parent:
+                found.append(pid)
+    return found
+
+
 def open_files():
     """What domusd has open and could forget to close."""
     found = set()
-    for pid in pids_of("domusd"):
+    pid = domusd_pid()
+    if pid:
         for path in glob.glob("/proc/%d/fd/*" % pid):
             with contextlib.suppress(OSError):
                 target = os.readlink(path)
@@ -317,8 +366,7 @@ def nothing_left():
     try:
         yield
     except BaseException:
-        for name in picture()["container"] - before["container"]:
-            remove(name)
+        remove_ours()
         raise
     deadline = time.monotonic() + SETTLE_SECONDS
     leaks = left_behind(before)
@@ -326,9 +374,10 @@ def nothing_left():
         time.sleep(0.5)
         leaks = left_behind(before)
     if leaks:
-        for name in picture()["container"] - before["container"]:
-            remove(name)
-        raise Failure("\n".join(leaks))
+        remove_ours()
+        more = len(leaks) - LEAKS_SHOWN
+        raise Failure("\n".join(leaks[:LEAKS_SHOWN]) +
+                      ("\nand %d more" % more if more > 0 else ""))
 
 
 # --- domusd -----------------------------------------------------------------
@@ -345,7 +394,7 @@ def configure(**keys):
         for key, value in keys.items():
             f.write("%s = %s\n" % (key.replace("_", "-"), value))
     must("systemctl", "stop", "domusd.service")
-    until("domusd stops", lambda: not pids_of("domusd"))
+    until("domusd stops", lambda: not domusd_pid())
     must("systemctl", "start", "domusd.socket")
 
 
@@ -360,10 +409,11 @@ def configured(**keys):
 
 def prepare():
     """Called before the first test: a host at rest, with domusd running."""
+    # One program at a time: they look at the whole host. Held until we end.
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     configure()
-    for name in ctr("container", "ls", "--quiet").split():
-        if name.startswith("test-"):
-            remove(name)
+    remove_ours()
     result = run(["true"])
     if result.status:
         raise SystemExit("Bail out! the first container: " + result.err)

@@ -29,9 +29,7 @@ def gone(name):
 
 
 def domusd():
-    found = house.pids_of("domusd")
-    same("the number of domusds", len(found), 1)
-    return found[0]
+    return until("domusd runs", house.domusd_pid)
 
 
 @test("domusd is killed while a container runs", domus_only=True)
@@ -123,7 +121,7 @@ def both_killed():
 @test("a builder is killed: the next container has another",
       domus_only=True)
 def builders_killed():
-    for pid in house.pids_of("domus-builder"):
+    for pid in house.builder_pids():
         os.kill(pid, signal.SIGKILL)
     results = [run(["echo", "hello"]) for _ in range(2)]
     # The job that met its death may fail, with a reason; the second may not.

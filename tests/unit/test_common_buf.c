@@ -12,6 +12,7 @@ static void starts_empty(void **state)
     assert_int_equal(buf_len(&b), 0);
     buf_append(&b, NULL, 0);
     assert_null(b.bytes);
+    assert_null(buf_data(&b));
     buf_clear(&b);
 }
 

@@ -16,7 +16,7 @@ static char calls[64];
 static bool later;       /* steps end by finish() */
 static int failing_run;  /* index, or -1 */
 static int failing_undo; /* index, or -1 */
-static char ran_text[128], undone_text[128];
+static char ran_text[ERR_TEXT_MAX], undone_text[ERR_TEXT_MAX];
 static int ran_count, undone_count;
 
 static void note(char c)

@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Whatever dies, hangs or lies: a clear error, and nothing left behind."""
+import os
+import signal
+import sys
+import time
+
+import ttrpc
+from harness import eventually, failing, main, read, test
+
+STOPPED = 3
+
+
+def sleeper(host):
+    return host.container("sh", "-c", "echo up; sleep 1000").up()
+
+
+def refused(host, words, code=None, **options):
+    """Create fails with these words; then containerd runs delete."""
+    c = host.container("true", **options).start_shim()
+    try:
+        c.create()
+        raise AssertionError("created")
+    except ttrpc.Error as e:
+        assert words.lower() in e.message.lower(), e
+        assert code is None or e.code == code, e
+    c.shutdown()
+    assert host.domains() == []
+
+
+def works(host):
+    status, output = host.container("echo", "still works").run()
+    assert (status, output) == (0, b"still works\n")
+
+
+def kill_shim(c):
+    os.kill(c.pid(), signal.SIGKILL)
+    eventually("the connection ends", lambda: c.client.closed)
+    c.client.close()
+    c.client = None
+
+
+@test
+def the_shim_is_killed(host):
+    c = sleeper(host)
+    kill_shim(c)
+    status = c.run_delete()
+    assert status["exit_status"] == 137 and status["pid"] > 0, status
+    assert c.run_delete()["exit_status"] == 137
+    c.drop()
+    eventually("no domain", lambda: host.domains() == [])
+
+
+@test
+def the_shim_is_killed_after_the_exit(host):
+    c = host.container("sh", "-c", "exit 42").up()
+    assert c.wait() == 42
+    kill_shim(c)
+    status = c.run_delete()
+    assert status["exit_status"] == 42, status
+    c.drop()
+
+
+@test
+def the_shim_is_killed_while_it_creates(host):
+    for delay in (0.0, 0.005, 0.02, 0.05, 0.1):
+        c = host.container("true").start_shim()
+        pid = c.pid()
+        c.begin("Create", bundle=c.bundle, rootfs=c.rootfs)
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+        eventually("the connection ends", lambda: c.client.closed)
+        c.client.close()
+        c.client = None
+        c.run_delete()
+        c.drop()
+        eventually("no domain", lambda: host.domains() == [])
+
+
+@test
+def domusd_is_killed_and_comes_back(host):
+    c = host.container("sh", "-c", "echo up; read x; echo got $x; exit 4",
+                       stdin=True).up()
+    eventually("up", lambda: b"up" in c.out.data)
+    host.stop_domusd(signal.SIGKILL)
+    # Standard streams do not go through domusd.
+    with open(c.stdin, "w") as f:
+        f.write("a word\n")
+    assert c.wait() == 4
+    assert c.out.end() == b"up\ngot a word\n"
+    host.start_domusd()
+    assert c.finish() == 4
+    works(host)
+
+
+@test
+def domusd_is_killed_and_stays_away_until_delete(host):
+    c = sleeper(host)
+    host.stop_domusd(signal.SIGKILL)
+    c.call("Kill", signal=9)
+    assert c.wait() == 137
+    host.start_domusd()
+    assert c.finish() == 137
+
+
+@test
+def domusd_adopts_and_deletes_what_a_dead_shim_left(host):
+    c = sleeper(host)
+    host.stop_domusd(signal.SIGKILL)
+    kill_shim(c)
+    host.start_domusd()
+    assert len(host.domains()) == 1
+    c.run_delete()
+    c.drop()
+    eventually("no domain", lambda: host.domains() == [])
+
+
+@test
+def domusd_is_killed_while_it_creates(host):
+    for delay in (0.0, 0.004, 0.01, 0.03, 0.08):
+        c = host.container("true").start_shim()
+        begun = c.begin("Create", bundle=c.bundle, rootfs=c.rootfs)
+        time.sleep(delay)
+        host.stop_domusd(signal.SIGKILL)
+        host.start_domusd()
+        try:
+            c.end(begun)
+            c.call("Delete")
+        except ttrpc.Error:
+            pass
+        c.shutdown()
+        eventually("no domain", lambda: host.domains() == [])
+    works(host)
+
+
+@test
+def the_guest_dies(host):
+    c = sleeper(host)
+    domid, = host.domains()
+    os.kill(int(read("%s/%d/pid" % (host.fake, domid))), signal.SIGKILL)
+    assert c.wait() in (137, 255)
+    assert c.call("State")["status"] == STOPPED
+    ended = host.events.wait(c.id, "/tasks/exit")
+    assert ended["exit_status"] != 0
+    c.finish()
+
+
+@test
+def the_guest_never_says_hello(host):
+    host.stop_domusd()
+    host.configure(start_timeout=2)
+    host.start_domusd()
+    host.fault("never-hello")
+    refused(host, "kernel panic - not syncing: no guest today")
+    host.fault()
+    works(host)
+    host.stop_domusd()
+    host.configure()
+    host.start_domusd()
+
+
+@test
+def the_guest_opens_its_channel_and_is_silent(host):
+    host.fault("silent-channel")
+    refused(host, "no guest today", env={"DOMUS_START_TIMEOUT": "2"})
+    host.fault()
+    works(host)
+
+
+@test
+def the_guest_speaks_another_language(host):
+    host.fault("garbage")
+    refused(host, "")
+    host.fault()
+    works(host)
+
+
+@test
+def the_domain_dies_before_its_channel(host):
+    host.fault("die-early")
+    refused(host, "")
+    host.fault()
+    works(host)
+
+
+@test
+def not_enough_memory(host):
+    host.fault("build-enomem")
+    refused(host, "not enough memory", 8)
+    host.fault()
+    works(host)
+
+
+@test
+def a_builder_dies_while_it_builds(host):
+    host.fault("build-crash")
+    refused(host, "")
+    host.fault()
+    works(host)
+
+
+@test
+def a_device_does_not_attach(host):
+    host.fault("start-fail")
+    refused(host, "the block device did not attach")
+    host.fault()
+    works(host)
+
+
+@test
+def no_xen_here(host):
+    host.stop_domusd()
+    host.fault("no-xen")
+    try:
+        host.start_domusd()
+        refused(host, "xen")
+    finally:
+        host.fault()
+        host.stop_domusd()
+        host.start_domusd()
+    works(host)
+
+
+@test
+def a_client_that_leaves_while_it_creates(host):
+    c = host.container("true").start_shim()
+    c.begin("Create", bundle=c.bundle, rootfs=c.rootfs)
+    c.client.close()
+    c.client = ttrpc.Client(c.address)
+    eventually("created", lambda: any(
+        t == "/tasks/create" for t, _ in host.events.of(c.id)))
+    c.call("Delete")
+    c.shutdown()
+
+
+@test
+def kernel_missing_and_wrong_digest(host):
+    path = host.guest + "/vmlinux"
+    good = read(path)
+    os.rename(path, path + ".away")
+    refused(host, "vmlinux")
+    with open(path, "w") as f:
+        f.write(good + "tampered")
+    refused(host, "vmlinux")
+    os.unlink(path)
+    os.rename(path + ".away", path)
+    works(host)
+    initramfs = host.guest + "/initramfs.cpio"
+    good = read(initramfs)
+    with open(initramfs, "a") as f:
+        f.write("x")
+    refused(host, "initramfs.cpio")
+    with open(initramfs, "w") as f:
+        f.write(good)
+    os.rename(host.guest + "/guest.sha256", host.guest + "/away")
+    refused(host, "guest.sha256")
+    os.rename(host.guest + "/away", host.guest + "/guest.sha256")
+    works(host)
+
+
+@test
+def the_first_shim_starts_domusd(host):
+    from harness import DOMUSD, FAKE, write
+    host.stop_domusd()
+    script = host.dir + "/start-domusd"
+    write(script, "#!/bin/sh\nexec %s --config %s/domus.conf\n" % (
+        DOMUSD, host.dir))
+    os.chmod(script, 0o755)
+    assert os.access(FAKE, os.X_OK)
+    c = host.container("echo", "by myself", env={"DOMUS_DOMUSD": script})
+    assert c.run() == (0, b"by myself\n")
+    pids = [pid for pid, words in all_domusd(host).items()]
+    assert len(pids) == 1, pids
+    os.kill(pids[0], signal.SIGTERM)
+    eventually("domusd ends", lambda: not all_domusd(host))
+    host.start_domusd()
+
+
+def all_domusd(host):
+    from harness import DOMUSD, alive
+    found = {}
+    for pid in (int(p) for p in os.listdir("/proc") if p.isdigit()):
+        words = read("/proc/%d/cmdline" % pid).replace("\0", " ")
+        if words.startswith(DOMUSD) and host.dir in words and alive(pid):
+            found[pid] = words
+    return found
+
+
+@test
+def no_domusd_at_all(host):
+    host.stop_domusd()
+    c = host.container("true", env={"DOMUS_DOMUSD": "/no/such/domusd"})
+    try:
+        c.start_shim()
+        with failing(14) as f:
+            c.create()
+        assert "domusd" in f.message, f.message
+        c.client.close()
+        c.client = None
+    except AssertionError as e:
+        assert "domusd" in str(e), e
+    host.start_domusd()
+    c.run_delete()
+    c.drop()
+
+
+@test
+def a_sandbox_of_that_name_exists(host):
+    c = sleeper(host)
+    other = host.container("true", id=c.id + "-x")
+    # The same id from another bundle: what two containerds would do.
+    other.id = c.id
+    r = other.shim("start")
+    assert r.returncode != 0 or c.address.encode() in r.stdout, r
+    other.drop()
+    assert c.status() == 2
+    c.call("Kill", signal=9)
+    c.wait()
+    c.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
