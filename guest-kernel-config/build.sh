@@ -55,6 +55,10 @@ count()
 
 [ -r "$source" ] || fail "$source is missing; \`make deps\` installs it"
 
+# One build at a time in a directory.
+exec 9> "$out/lock"
+flock 9
+
 # A line is CONFIG_X=value and, after #, its reason.
 options=$(sed 's/[[:space:]]*#.*//; /^$/d' "$here"/*.config)
 digest=$({ echo "$options"; cat "$here/build.sh"; cc --version | head -n 1

@@ -53,10 +53,12 @@ static int take_stdio(const struct child *child, struct err *e)
 
 static int set_names(const struct spec_container *spec, struct err *e)
 {
+    /* runc leaves the host's name; that is not the guest's to know. */
+    const char *name = spec->hostname[0] ? spec->hostname : spec->id;
+
     if (!(spec->namespaces & CLONE_NEWUTS))
         return 0;
-    if (spec->hostname[0] &&
-        sethostname(spec->hostname, strlen(spec->hostname)) < 0)
+    if (sethostname(name, strnlen(name, SPEC_HOSTNAME_MAX)) < 0)
         return err_errno(e, "set the host name");
     if (spec->domainname[0] &&
         setdomainname(spec->domainname, strlen(spec->domainname)) < 0)

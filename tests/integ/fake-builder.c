@@ -69,9 +69,17 @@ static void work_host(uint32_t id)
         answer(JOB_HOST_RESULT, id, &r);
 }
 
+static void write_born(const char *directory, const char *fact,
+                       const char *text)
+{
+    _cleanup_free_ char *path = xasprintf("%s/%s", directory, fact);
+
+    fake_write(path, text);
+}
+
 static void work_build(uint32_t id, const struct job_build *job)
 {
-    _cleanup_free_ char *console = NULL;
+    _cleanup_free_ char *console = NULL, *unborn = NULL;
     struct job_built built;
     uint32_t domid = 1;
 
@@ -83,21 +91,25 @@ static void work_build(uint32_t id, const struct job_build *job)
         abort();
     while (fault("build-hang"))
         sleep(1);
+    /* As with a hypervisor, a domain is there as a whole or not at all,
+     * whenever this process is killed. */
+    unborn = xasprintf("%s/.unborn-%d", base, (int)getpid());
+    if (mkdir(unborn, 0700) < 0)
+        fake_die(unborn);
+    write_born(unborn, "name", job->name);
+    write_born(unborn, "kernel", job->kernel);
+    write_born(unborn, "initramfs", job->initramfs);
+    write_born(unborn, "command-line", job->command_line);
+    write_born(unborn, "type", job->pvh ? "pvh" : "pv");
+    write_born(unborn, "uuid", job->uuid);
     for (;; domid++) {
         _cleanup_free_ char *path = xasprintf("%s/%u", base, domid);
 
-        if (mkdir(path, 0700) == 0)
+        if (rename(unborn, path) == 0)
             break;
-        if (errno != EEXIST)
+        if (errno != EEXIST && errno != ENOTEMPTY)
             fake_die(path);
     }
-    fact_write(domid, "name", "%s", job->name);
-    fact_write(domid, "kernel", "%s", job->kernel);
-    fact_write(domid, "initramfs", "%s", job->initramfs);
-    fact_write(domid, "command-line", "%s", job->command_line);
-    fact_write(domid, "size", "%llu %u %s", (unsigned long long)job->memory_kb,
-               job->vcpus, job->pvh ? "pvh" : "pv");
-    fact_write(domid, "uuid", "%s", job->uuid);
     fake_domain_start(domid);
     if (!fact_wait(domid, "console"))
         fake_die("no console");
@@ -162,7 +174,8 @@ static void work_destroy(uint32_t id, const struct job_domain *job)
     pid = fact_read(job->domid, "pid");
     if (pid[0] && !fact_exists(job->domid, "dead"))
         (void)kill((pid_t)strtol(pid, NULL, 10), SIGKILL);
-    if (!fact_wait(job->domid, "dead")) {
+    /* Without a console nothing ever ran in it: its worker was killed. */
+    if (fact_exists(job->domid, "console") && !fact_wait(job->domid, "dead")) {
         answer_result(id, ETIMEDOUT, "the domain did not die");
         return;
     }

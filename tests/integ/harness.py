@@ -5,84 +5,26 @@ Everything is below one temporary directory and in a mount namespace of its
 own. After every test the host must be as it was before.
 """
 import atexit
-import ctypes
 import glob
 import hashlib
-import json
 import os
-import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 
 import ttrpc
+from common import (  # noqa: F401: the tests import from here
+    AGENT, DOMUSD, FAKE, NAMESPACE, OUT, SANITIZED, SHIM, SLOW, alive,
+    die_with_parent, eventually, private_mounts, read, write)
+from container import Container, Reader, spec  # noqa: F401
 
-REPO = os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
-OUT = os.path.join(REPO, os.environ.get("DOMUS_OUT", "build/rel"))
-SHIM = OUT + "/bin/containerd-shim-domus-v2"
-DOMUSD = OUT + "/bin/domusd"
-AGENT = OUT + "/guest/domus-init"
-FAKE = OUT + "/tests/integ/fake-builder"
-NAMESPACE = "test"
-CLONE_NEWNS = 0x20000
-MS_REC_PRIVATE = 0x4000 | 0x40000
-SANITIZED = "build/san" in OUT
-SLOW = 4 if SANITIZED else 1
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def private_mounts():
-    if libc.unshare(CLONE_NEWNS) or \
-            libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None):
-        sys.exit("cannot have a mount namespace: are you root?")
-    os.makedirs("/run/containerd", exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "shims", "/run/containerd"],
-                   check=True)
-
-
-def die_with_parent():
-    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def read(path, default=""):
-    try:
-        with open(path, errors="replace") as f:
-            return f.read()
-    except OSError:
-        return default
-
-
-def write(path, text):
-    with open(path, "w") as f:
-        f.write(text)
-
-
-def eventually(what, test, timeout=20):
-    """Waits until test() is true; returns what it returned."""
-    deadline = time.monotonic() + timeout * SLOW
-    while True:
-        value = test()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError("not within %d s: %s" % (timeout, what))
-        time.sleep(0.02)
-
-
-def alive(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
+CTL_LIST = 8  # docs/PROTOCOL.md
 
 
 class Host:
@@ -169,9 +111,16 @@ class Host:
         if self.domusd and self.domusd.poll() is not None:
             raise AssertionError("domusd ended with %d:\n%s" % (
                 self.domusd.returncode, read(self.dir + "/domusd.log")[-2000:]))
-        # One that was killed leaves its socket's name behind.
+        # One that was killed leaves its socket's name behind, and a child
+        # of it may still hold the socket: only an answer says who is there.
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-            return probe.connect_ex(self.socket) == 0
+            probe.settimeout(1)
+            try:
+                probe.connect(self.socket)
+                probe.send(struct.pack("<HHI", 1, CTL_LIST, 1))
+                return len(probe.recv(65536)) > 8
+            except OSError:
+                return False
 
     def stop_domusd(self, number=signal.SIGTERM):
         if self.domusd:
@@ -244,7 +193,10 @@ class Host:
         for top in (self.run, self.fake, "/run/containerd"):
             for path, _, names in os.walk(top):
                 out += ["%s/%s" % (path, n) for n in names]
-        return sorted(p for p in out if not p.endswith(
+        # A ctr that detaches leaves its FIFOs to containerd's client library.
+        return sorted(p for p in out if "/containerd/fifo/" not in p
+                      and "/.unborn-" not in p
+                      and not p.endswith(
             ("/fault", "domusd.log", "domusd.sock", "domusd.sock.log",
              "domusd.lock")))
 
@@ -307,247 +259,6 @@ class Host:
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.dir, ignore_errors=True)
-
-
-class Reader(threading.Thread):
-    """Reads a FIFO to its end; rate: bytes per second, 0 for no limit."""
-
-    def __init__(self, path, keep=True, rate=0):
-        super().__init__(daemon=True)
-        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.data = bytearray()
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self.keep = keep
-        self.rate = rate
-        self.stopped = False
-        self.start()
-
-    def run(self):
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        while not self.stopped:
-            if not poll.poll(100):
-                continue
-            try:
-                piece = os.read(self.fd, 65536)
-            except BlockingIOError:
-                continue
-            if not piece:
-                break
-            self.size += len(piece)
-            self.digest.update(piece)
-            if self.keep:
-                self.data += piece
-            if self.rate:
-                time.sleep(len(piece) / self.rate)
-        os.close(self.fd)
-
-    def end(self, timeout=60):
-        self.join(timeout * SLOW)
-        if self.is_alive():
-            raise AssertionError("output did not end; %d bytes so far: %r" % (
-                self.size, bytes(self.data[-200:])))
-        return bytes(self.data)
-
-    def stop(self):
-        self.stopped = True
-        self.join(5)
-
-
-def spec(args, **more):
-    process = {
-        "user": {"uid": 0, "gid": 0}, "args": list(args), "cwd": "/",
-        "env": ["PATH=/bin:/usr/bin", "TERM=xterm"], "terminal": False,
-        "noNewPrivileges": True}
-    process.update(more.pop("process", {}))
-    out = {
-        "ociVersion": "1.0.2", "process": process,
-        "root": {"path": "rootfs", "readonly": False},
-        "hostname": "guest-of-tests",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc",
-             "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs",
-             "options": ["nosuid", "noexec", "nodev", "ro"]}],
-        "linux": {"namespaces": [{"type": t} for t in (
-            "pid", "ipc", "uts", "mount")],
-            "resources": {}}}
-    out.update(more)
-    return out
-
-
-class Container:
-    def __init__(self, host, args, id, config=None, rootfs="overlay",
-                 stdin=False, keep=True, rate=0, stderr=True, env=None):
-        self.host = host
-        self.id = id
-        self.bundle = "%s/%s" % (host.bundles, hashlib.sha256(
-            id.encode()).hexdigest()[:12])
-        self.env = env or {}
-        os.makedirs(self.bundle + "/rootfs")
-        if config is not None:
-            write(self.bundle + "/config.json", config if isinstance(
-                config, str) else json.dumps(config))
-        else:
-            write(self.bundle + "/config.json", json.dumps(spec(args)))
-        self.client = self.out = self.err = None
-        self.stdin = ""
-        self.fifos = self.bundle + "-io"
-        os.mkdir(self.fifos)
-        for name in ("stdin", "stdout", "stderr"):
-            os.mkfifo("%s/%s" % (self.fifos, name))
-        if stdin:
-            self.stdin = self.fifos + "/stdin"
-        self.stdout = self.fifos + "/stdout"
-        self.stderr = self.fifos + "/stderr" if stderr else ""
-        self.keep, self.rate = keep, rate
-        self.rootfs = self.mounts(rootfs)
-        os.mkfifo(self.bundle + "/log")
-        self.log_fd = os.open(self.bundle + "/log", os.O_RDWR | os.O_NONBLOCK)
-        self.deleted = False
-
-    def mounts(self, kind):
-        layer = self.host.layer
-        if kind == "bind":
-            return [{"type": "bind", "source": layer,
-                     "options": ["ro", "rbind"]}]
-        if kind == "overlay":
-            for name in ("upper", "work"):
-                os.makedirs("%s/%s" % (self.fifos, name))
-            return [{"type": "overlay", "source": "overlay", "options": [
-                "index=off", "workdir=%s/work" % self.fifos,
-                "upperdir=%s/upper" % self.fifos, "lowerdir=" + layer]}]
-        return kind
-
-    def log(self):
-        text = b""
-        try:
-            while True:
-                text += os.read(self.log_fd, 65536)
-        except OSError:
-            return text.decode(errors="replace")
-
-    # --- the shim's binary ---
-
-    def shim(self, action, *more, timeout=60, stdin=b"", env=None):
-        argv = [SHIM, "-namespace", NAMESPACE, "-address",
-                self.host.dir + "/containerd.sock", "-publish-binary",
-                "/usr/bin/containerd", "-id", self.id]
-        return subprocess.run(
-            argv + list(more) + [action], cwd=self.bundle, input=stdin,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            if action == "start" else subprocess.PIPE,
-            timeout=timeout * SLOW,
-            env=self.host.environment(**dict(self.env, **(env or {}))),
-            start_new_session=True)
-
-    def start_shim(self):
-        r = self.shim("start")
-        assert r.returncode == 0, r
-        answer = json.loads(r.stdout)
-        assert answer["version"] == 2 and answer["protocol"] == "ttrpc", answer
-        self.address = answer["address"]
-        self.host.addresses.add(self.address[len("unix://"):])
-        assert len(self.address) < 107 + len("unix://"), self.address
-        self.client = ttrpc.Client(self.address)
-        return self
-
-    def run_delete(self):
-        r = self.shim("delete", "-bundle", self.bundle)
-        assert r.returncode == 0, r
-        return ttrpc.decode(ttrpc.DELETE_RESPONSE, r.stdout)
-
-    # --- the task service ---
-
-    def call(self, method, timeout=60, **values):
-        values.setdefault("id", self.id)
-        return self.client.call(method, timeout * SLOW, **values)
-
-    def begin(self, method, **values):
-        return self.client.begin(method, id=self.id, **values)
-
-    def end(self, begun, timeout=60):
-        return self.client.end(begun, timeout * SLOW)
-
-    def create(self, **values):
-        if self.out is None:
-            self.out = Reader(self.stdout, self.keep, self.rate)
-            if self.stderr:
-                self.err = Reader(self.stderr)
-        return self.call("Create", **dict({
-            "bundle": self.bundle, "rootfs": self.rootfs, "stdin": self.stdin,
-            "stdout": self.stdout, "stderr": self.stderr}, **values))
-
-    def up(self):
-        self.start_shim()
-        self.create()
-        self.call("Start")
-        return self
-
-    def status(self):
-        return self.call("State")["status"]
-
-    def wait(self, timeout=60):
-        return self.call("Wait", timeout)["exit_status"]
-
-    def finish(self):
-        """What containerd does when a task has ended."""
-        answer = self.call("Delete")
-        self.shutdown()
-        return answer["exit_status"]
-
-    def shutdown(self):
-        try:
-            self.call("Shutdown", 10)
-        except EOFError:
-            pass
-        # On the end of the connection containerd runs this, clean or not.
-        eventually("the shim closes", lambda: self.client.closed)
-        self.client.close()
-        self.client = None
-        self.run_delete()
-        self.drop()
-
-    def run(self):
-        """From nothing to nothing: exit status and output."""
-        self.up()
-        status = self.wait()
-        output = self.out.end()
-        assert self.finish() == status
-        return status, output
-
-    def pid(self):
-        return self.call("Connect")["shim_pid"]
-
-    def drop(self):
-        """The bundle, as containerd removes it."""
-        self.deleted = True
-        for reader in (self.out, self.err):
-            if reader:
-                reader.stop()
-        os.makedirs(self.host.dir + "/logs", exist_ok=True)
-        with open("%s/logs/%s" % (self.host.dir, self.id.replace("/", "_")),
-                  "a") as f:
-            f.write(self.log())
-        os.close(self.log_fd)
-        subprocess.run(["umount", "-R", "-q", self.bundle + "/rootfs"])
-        shutil.rmtree(self.bundle)
-        shutil.rmtree(self.fifos)
-
-    def destroy(self):
-        """For tests that failed half-way."""
-        if self.deleted:
-            return
-        if self.client:
-            self.client.close()
-        try:
-            self.shim("delete", "-bundle", self.bundle)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-        self.drop()
 
 
 def failing(code, words=""):

@@ -277,8 +277,8 @@ def files():
             found.update(os.path.join(path, n) for n in directories + names)
     # The images are a cache: they stay, what is only half made doesn't.
     return {path for path in found
-            if not re.fullmatch(r"/var/lib/domus/images/[0-9a-f]+\.erofs",
-                                path)}
+            if not re.fullmatch(r"/var/lib/domus/images/"
+                                r"(keys/[0-9a-f]+|[0-9a-f]+\.erofs)", path)}
 
 
 def sockets():

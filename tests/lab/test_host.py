@@ -94,7 +94,8 @@ def test_xen():
         is_equal("%s runs" % unit, said("systemctl", "is-active", unit),
                  "active")
     is_equal("nothing failed at boot",
-             said("systemctl --failed --plain --no-legend | grep -v domusd"), "")
+             said("systemctl --failed --plain --no-legend | "
+                  "grep -v domusd"), "")
     is_equal("cgroup v2", said("stat -f -c %T /sys/fs/cgroup"), "cgroup2fs")
     modules = "xen_gntdev xen_gntalloc xen_evtchn xen_blkback loop erofs"
     is_equal("modules", said("for m in %s; do test -d /sys/module/$m || "
