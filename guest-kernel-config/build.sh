@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds the guest kernel: build.sh DIRECTORY leaves DIRECTORY/vmlinux.
 #
-# The options of *.config here go over allnoconfig of Debian's linux-source; an
-# option that did not survive Kconfig is an error. A second run with the same
-# options, source and compiler does nothing.
+# The options of *.config here go over allnoconfig of Debian's linux-source with
+# the changes of *.patch; an option that did not survive Kconfig is an error. A
+# second run with the same options, changes, source and compiler does nothing.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -61,7 +61,7 @@ flock 9
 
 # A line is CONFIG_X=value and, after #, its reason.
 options=$(sed 's/[[:space:]]*#.*//; /^$/d' "$here"/*.config)
-digest=$({ echo "$options"; cat "$here/build.sh"; cc --version | head -n 1
+digest=$({ echo "$options"; cat "$here/build.sh" "$here"/*.patch; cc --version | head -n 1
     ld --version | head -n 1; stat -L -c '%s %Y' "$source"; } |
     sha256sum | cut -c 1-32)
 
@@ -77,19 +77,23 @@ rm -f "$out/digest"
 tree=$out/linux
 echo "guest kernel: some minutes, once; the log is $log"
 # What is unpacked is reused while it is the same source.
-if [ "$(cat "$tree/.unpacked" 2>/dev/null)" != "$(stat -L -c '%s %Y' "$source")" ]
-then
+unpacked=$({ stat -L -c '%s %Y' "$source"; cat "$here"/*.patch; } | sha256sum)
+if [ "$(cat "$tree/.unpacked" 2>/dev/null)" != "$unpacked" ]; then
     rm -rf "$tree"
     mkdir -p "$tree"
     step "unpack" tar -C "$tree" --strip-components=1 -xf "$source" \
         --exclude='*/Documentation/*/*' --exclude='*/drivers/gpu/*.[ch]' \
         --exclude='*/drivers/net/*/*/*.[ch]' --exclude='*/tools/testing/*'
-    stat -L -c '%s %Y' "$source" > "$tree/.unpacked"
+    for change in "$here"/*.patch; do
+        step "patch" patch -d "$tree" -p1 -i "$change"
+    done
+    echo "$unpacked" > "$tree/.unpacked"
 fi
 
 # Two builds of the same options give the same bytes.
-export KBUILD_BUILD_TIMESTAMP='@0' KBUILD_BUILD_USER=domus \
-    KBUILD_BUILD_HOST=domus KCONFIG_NOTIMESTAMP=1
+KBUILD_BUILD_TIMESTAMP=$(LC_ALL=C TZ=UTC0 date -r "$source")
+export KBUILD_BUILD_TIMESTAMP KBUILD_BUILD_USER=domus \
+    KBUILD_BUILD_HOST=domus KBUILD_BUILD_VERSION=1 KCONFIG_NOTIMESTAMP=1
 # The caller may be a make of its own, with variables that are not for Linux.
 unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS LDFLAGS V 2>/dev/null || true
 
@@ -108,6 +112,8 @@ $lost"
 
 step "compile" make -C "$tree" "-j$jobs" vmlinux
 strip -o "$out/vmlinux.new" "$tree/vmlinux"
+# Where a crash was: the kernel itself knows no names.
+cp "$tree/System.map" "$out/System.map"
 mv "$out/vmlinux.new" "$out/vmlinux"
 echo "$digest" > "$out/digest"
 size "$out/vmlinux" | awk -v options="$(echo "$options" | wc -l)" 'NR == 2 {

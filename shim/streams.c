@@ -51,26 +51,35 @@ static int find_fifo(const char *uri, int *fd_out, struct err *e)
     return 0;
 }
 
-/* Both ends of a FIFO; the read end first, since an end to write to can only
- * be opened without blocking when there is a reader. */
-static int open_both(const char *uri, int *read_out, int *write_out,
+static int open_fifo(int fifo, int how, const char *uri, int *fd_out,
                      struct err *e)
 {
-    _cleanup_fd_ int fifo = -1, in = -1, out = -1;
     char link[32];
+
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fifo);
+    *fd_out = open(link, how | O_NONBLOCK | O_CLOEXEC);
+    return *fd_out < 0 ? err_errno(e, "FIFO %s", LOG_Q(uri, strlen(uri))) : 0;
+}
+
+static int open_input(const char *uri, struct stdio_stream *in, struct err *e)
+{
+    _cleanup_fd_ int fifo = -1;
     int r = find_fifo(uri, &fifo, e);
 
-    if (r < 0)
-        return r;
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fifo);
-    in = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (in >= 0)
-        out = open(link, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    if (out < 0)
-        return err_errno(e, "FIFO %s", LOG_Q(uri, strlen(uri)));
-    *read_out = steal_fd(&in);
-    *write_out = steal_fd(&out);
-    return 0;
+    return r < 0 ? r : open_fifo(fifo, O_RDONLY, uri, &in->fd, e);
+}
+
+/* The read end first, since an end to write to can only be opened without
+ * blocking when there is a reader. */
+static int open_output(const char *uri, struct stdio_stream *out,
+                       struct err *e)
+{
+    _cleanup_fd_ int fifo = -1;
+    int r = find_fifo(uri, &fifo, e);
+
+    if (r == 0)
+        r = open_fifo(fifo, O_RDONLY, uri, &out->hold, e);
+    return r < 0 ? r : open_fifo(fifo, O_WRONLY, uri, &out->fd, e);
 }
 
 static int open_all(const struct stdio_paths *paths, struct stdio *stdio,
@@ -79,16 +88,16 @@ static int open_all(const struct stdio_paths *paths, struct stdio *stdio,
     int r = 0;
 
     if (paths->in[0])
-        r = open_both(paths->in, &stdio->in.fd, &stdio->in.hold, e);
+        r = open_input(paths->in, &stdio->in, e);
     if (r < 0)
         return err_wrap(e, "standard input");
     if (paths->out[0])
-        r = open_both(paths->out, &stdio->out.hold, &stdio->out.fd, e);
+        r = open_output(paths->out, &stdio->out, e);
     if (r < 0)
         return err_wrap(e, "standard output");
     /* A terminal has one output. */
     if (paths->err[0] && !paths->terminal)
-        r = open_both(paths->err, &stdio->err.hold, &stdio->err.fd, e);
+        r = open_output(paths->err, &stdio->err, e);
     return r < 0 ? err_wrap(e, "standard error") : 0;
 }
 

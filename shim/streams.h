@@ -1,10 +1,11 @@
 /*
  * streams.h - a task's standard streams: FIFOs that containerd's client made.
  *
- * The shim keeps the other end of each open as well. So a reader that is late
- * or comes back finds what was written, a missing one neither blocks nor
- * breaks the task, and standard input ends only when CloseIO was called and
- * the client closed its end, not when a client detaches.
+ * The shim keeps the other end of standard output and error open as well, so
+ * that a reader that is late or comes back finds what was written, and a
+ * missing one neither blocks nor breaks the task. Standard input ends, as with
+ * runc, when the last client has closed it or CloseIO was called; it may be
+ * read only when poll says so, since before the first client it looks ended.
  */
 #ifndef DOMUS_STREAMS_H
 #define DOMUS_STREAMS_H
@@ -23,7 +24,7 @@ struct stdio_paths {
 
 struct stdio_stream {
     int fd;   /* what the guest's stream reads or writes; handed over to it */
-    int hold; /* the other end */
+    int hold; /* the other end of an output */
 };
 
 struct stdio {

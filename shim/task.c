@@ -132,7 +132,6 @@ void task_stopped(struct task *task, uint32_t status, bool tell)
     if (tell)
         publish_exit(task);
     task_answer_waiters(task);
-    close_fd(&task->stdio.in.hold);
     if (task->guest)
         stream_abandon(guest_link(task->guest), TASK_STREAM_IN);
 }

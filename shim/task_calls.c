@@ -159,8 +159,8 @@ void task_close_io(struct task *task, const Task__CloseIORequest *request,
 {
     if (task_refuses(task, CALL_CLOSE_IO, request->id, request->exec_id, call))
         return;
-    if (request->stdin)
-        close_fd(&task->stdio.in.hold);
+    if (request->stdin && task->guest)
+        stream_finish(guest_link(task->guest), TASK_STREAM_IN);
     call_reply(&call, NULL);
 }
 

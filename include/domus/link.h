@@ -61,6 +61,10 @@ struct stream *stream_add_sink(struct link *link, uint32_t id, int fd,
  * sink closes its descriptor and from then on throws away what comes. */
 void stream_abandon(struct link *link, uint32_t id);
 
+/* A source sends what its descriptor holds now, then END, although whoever
+ * writes to it may stay. done is called. */
+void stream_finish(struct link *link, uint32_t id);
+
 /* For link.c only. */
 int stream_handle(struct link *link, const struct proto_header *header,
                   const uint8_t *untrusted_payload, struct err *e);

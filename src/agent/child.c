@@ -28,13 +28,21 @@ static void report(int sync, const struct err *e)
     (void)send(sync, &r, sizeof(r), MSG_NOSIGNAL);
 }
 
-/* An ignored signal or a mask would survive exec. */
+/* An ignored signal or a mask would survive exec. The system call itself, since
+ * the C library leaves alone the two signals that it uses for threads. */
 static void reset_signals(void)
 {
+    static const struct kernel_sigaction {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } by_default = {0};
     sigset_t none;
 
     for (int sig = 1; sig < NSIG; sig++)
-        (void)signal(sig, SIG_DFL);
+        (void)syscall(SYS_rt_sigaction, sig, &by_default, NULL,
+                      sizeof(by_default.mask));
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }

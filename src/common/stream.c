@@ -15,6 +15,7 @@ struct stream {
     bool is_source;
     bool began; /* sink: DATA came */
     bool ended; /* END was queued, or came */
+    bool last;  /* source: what is there now is all that comes */
     stream_done_fn *done;
     void *context;
     uint32_t credit;     /* source: bytes that may be sent; sink: may come */
@@ -88,32 +89,47 @@ static void source_ready(void *context, short revents)
 {
     struct stream *s = context;
     uint8_t bytes[PROTO_DATA_MAX];
-    size_t want = s->credit < sizeof(bytes) ? s->credit : sizeof(bytes);
-    ssize_t n;
 
     (void)revents;
-    if (!source_may_send(s)) {
-        loop_fd_mute(s->source, 1);
-        return;
-    }
-    n = read(s->fd, bytes, want);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    /* A terminal whose last process is gone answers EIO. */
-    if (n <= 0) {
-        source_end(s);
-        return;
-    }
-    s->credit -= (uint32_t)n;
-    link_send_data(s->link, s->id, bytes, (size_t)n);
+    do {
+        size_t want = s->credit < sizeof(bytes) ? s->credit : sizeof(bytes);
+        ssize_t n;
+
+        if (!source_may_send(s))
+            break;
+        n = read(s->fd, bytes, want);
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && !s->last)))
+            return;
+        /* A terminal whose last process is gone answers EIO. */
+        if (n <= 0) {
+            source_end(s);
+            return;
+        }
+        s->credit -= (uint32_t)n;
+        link_send_data(s->link, s->id, bytes, (size_t)n);
+    } while (s->last);
     loop_fd_mute(s->source, !source_may_send(s));
+}
+
+/* There is credit or room again. An empty descriptor whose writer stays would
+ * not wake the last reading, so that is done here. */
+static void source_resume(struct stream *s)
+{
+    if (s->last)
+        source_ready(s, 0);
+    else
+        loop_fd_mute(s->source, !source_may_send(s));
 }
 
 void stream_resume_sources(struct link *link)
 {
-    for (struct stream *s = *link_streams(link); s; s = s->next)
+    struct stream *next;
+
+    for (struct stream *s = *link_streams(link); s; s = next) {
+        next = s->next;
         if (s->is_source && s->source)
-            loop_fd_mute(s->source, !source_may_send(s));
+            source_resume(s);
+    }
 }
 
 /* Half a window at a time, so that small writes cost few frames. */
@@ -217,6 +233,16 @@ void stream_abandon(struct link *link, uint32_t id)
     sink_write(s);
 }
 
+void stream_finish(struct link *link, uint32_t id)
+{
+    struct stream *s = find(link, id);
+
+    if (!s || !s->is_source)
+        return;
+    s->last = true;
+    source_resume(s);
+}
+
 static int sink_data(struct stream *s, uint32_t id, const uint8_t *bytes,
                      size_t n, struct err *e)
 {
@@ -248,7 +274,7 @@ static int source_credit(struct stream *s, const struct proto_header *header,
     if (!s->is_source || message.body.credit.bytes > PROTO_WINDOW - s->credit)
         return err_set(e, EBADMSG, "too much CREDIT on stream %u", header->id);
     s->credit += message.body.credit.bytes;
-    loop_fd_mute(s->source, !source_may_send(s));
+    source_resume(s);
     return 0;
 }
 

@@ -89,7 +89,6 @@ def ten_megabytes_through_stdin_to_stdout(host):
         view = memoryview(data)
         while view:
             view = view[f.write(view):]
-    c.call("CloseIO", stdin=True)
     assert c.wait() == 0
     c.out.end()
     assert c.out.size == len(data), c.out.size
@@ -129,21 +128,45 @@ def a_reader_that_leaves_and_comes_back(host):
 
 
 @test
-def stdin_ends_when_closed_and_left(host):
+def stdin_ends_when_the_last_writer_leaves(host):
+    c = sh(host, "cat; echo ended", stdin=True).up()
+    first = os.open(c.stdin, os.O_WRONLY)
+    second = os.open(c.stdin, os.O_WRONLY)
+    os.write(first, b"typed\n")
+    eventually("echo", lambda: bytes(c.out.data) == b"typed\n")
+    os.close(first)
+    time.sleep(0.3)
+    os.write(second, b"again\n")
+    eventually("echo", lambda: bytes(c.out.data) == b"typed\nagain\n")
+    os.close(second)
+    assert c.wait() == 0
+    assert c.out.end() == b"typed\nagain\nended\n"
+    c.finish()
+
+
+@test
+def stdin_ends_when_closed_though_the_writer_stays(host):
     c = sh(host, "cat; echo ended", stdin=True).up()
     fd = os.open(c.stdin, os.O_WRONLY)
     os.write(fd, b"typed\n")
-    eventually("echo", lambda: bytes(c.out.data) == b"typed\n")
-    # A client that detaches is not the end of standard input.
-    os.close(fd)
-    time.sleep(0.3)
-    fd = os.open(c.stdin, os.O_WRONLY)
-    os.write(fd, b"again\n")
-    eventually("echo", lambda: bytes(c.out.data) == b"typed\nagain\n")
     c.call("CloseIO", stdin=True)
-    os.close(fd)
     assert c.wait() == 0
-    assert c.out.end() == b"typed\nagain\nended\n"
+    os.close(fd)
+    assert c.out.end() == b"typed\nended\n"
+    c.finish()
+
+
+@test
+def stdin_may_be_written_and_left_before_start(host):
+    c = sh(host, "cat; echo ended", stdin=True)
+    c.start_shim()
+    c.create()
+    fd = os.open(c.stdin, os.O_WRONLY)
+    os.write(fd, b"early\n")
+    os.close(fd)
+    c.call("Start")
+    assert c.wait() == 0
+    assert c.out.end() == b"early\nended\n"
     c.finish()
 
 

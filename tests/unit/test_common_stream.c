@@ -213,6 +213,69 @@ static void an_abandoned_source_ends_the_stream(void **state)
     close(out[0]);
 }
 
+/* The writer stays and what it wrote is more than the window: all of it comes,
+ * then END. */
+static void a_finished_source_sends_what_is_there(void **state)
+{
+    static const size_t sizes[] = {0, 1, PROTO_WINDOW, 3 * PROTO_WINDOW};
+
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        struct flow f = {.total = sizes[i]};
+        int in[2], out[2];
+
+        make_pipe(in);
+        make_pipe(out);
+        assert_true(fcntl(in[1], F_SETPIPE_SZ, 4 * PROTO_WINDOW) > 0);
+        f.in = dup(in[1]);
+        f.out = out[0];
+        while (f.wrote < f.total)
+            flow_write(&f, 0);
+        stream_add_sink(guest.link, 5, out[1], stream_done, &guest);
+        stream_add_source(host.link, 5, in[0], stream_done, &host);
+        stream_finish(host.link, 5);
+        stream_finish(host.link, 5);
+        stream_finish(host.link, 6);
+        f.reader = loop_add_fd(loop, f.out, POLLIN, flow_read, &f);
+        while (f.out >= 0 || guest.done + host.done < 2)
+            run();
+        assert_true(f.got == f.total);
+        assert_int_equal(write(in[1], "x", 1), -1);
+        close(in[1]);
+        close_fd(&f.in);
+        tear_down(state);
+        start(true);
+    }
+}
+
+/* A finished source whose sink is full goes on when there is room. */
+static void a_finished_source_waits_for_a_slow_reader(void **state)
+{
+    int in[2], out[2];
+    struct flow f = {.total = 2 * PROTO_WINDOW, .slow = true};
+
+    (void)state;
+    make_pipe(in);
+    make_pipe(out);
+    (void)fcntl(out[1], F_SETPIPE_SZ, 4096);
+    assert_true(fcntl(in[1], F_SETPIPE_SZ, 4 * PROTO_WINDOW) > 0);
+    f.in = dup(in[1]);
+    f.out = out[0];
+    while (f.wrote < f.total)
+        flow_write(&f, 0);
+    stream_add_sink(guest.link, 5, out[1], stream_done, &guest);
+    stream_add_source(host.link, 5, in[0], stream_done, &host);
+    settle();
+    assert_int_equal(host.done, 0);
+    stream_finish(host.link, 5);
+    settle();
+    assert_int_equal(host.done, 0);
+    f.reader = loop_add_fd(loop, f.out, POLLIN, flow_read, &f);
+    while (f.out >= 0 || guest.done + host.done < 2)
+        run();
+    assert_true(f.got == f.total);
+    close(in[1]);
+}
+
 static void an_abandoned_sink_still_drains(void **state)
 {
     int in[2], out[2];
@@ -373,6 +436,8 @@ int main(void)
         both(a_sink_whose_reader_left_throws_away),
         both(a_source_stays_within_its_window),
         both(an_abandoned_source_ends_the_stream),
+        both(a_finished_source_sends_what_is_there),
+        both(a_finished_source_waits_for_a_slow_reader),
         both(an_abandoned_sink_still_drains),
         raw(streams_end_with_the_link),
         raw(data_on_no_stream_is_a_breach),
