@@ -33,6 +33,9 @@ $(OUT)/tests/unit/%: $(OUT)/tests/unit/%.o \
 	$(say) LD $(@F)
 	$(Q)$(LINK) -o $@ $^ -lcmocka $(LIBS_$(call archive_of,$*))
 
+# These run the agent itself.
+$(filter $(OUT)/tests/unit/test_agent_%,$(UNIT_PROGRAMS)): | $(AGENT)
+
 # A fuzz target that needs more than libcommon says so in its first comment:
 # "archive: shim".
 fuzz_archive = $(or $(shell sed -n 's/^ \* archive: *//p' \
