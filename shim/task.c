@@ -163,7 +163,6 @@ static void console_came(void *context, const struct packet *reply,
                          const struct err *why)
 {
     struct task *task = context;
-    struct guest *guest = steal_ptr(&task->guest);
     struct err e = ERR_INIT;
 
     (void)why;
@@ -173,18 +172,17 @@ static void console_came(void *context, const struct packet *reply,
     task->end_reason = NULL;
     if (task->state != TASK_DELETING && task->state != TASK_STOPPED)
         log_error("container %s: %s", task->id, e.text);
-    task->sinks = 0;
-    if (guest) {
-        guest_fail(guest, &e);
-        guest_free(&guest);
+    if (task->guest) {
+        link_close(guest_link(task->guest));
+        guest_fail(task->guest, &e);
     }
     if (task->state == TASK_CREATED || task->state == TASK_STARTING ||
         task->state == TASK_RUNNING)
         task_stopped(task, KILLED, true);
-    task_drained(task);
 }
 
-/* Its streams ended where they were, its requests get the reason. */
+/* Its requests get the reason; what it wrote stays for a slow reader until
+ * Delete has waited for it. */
 void task_guest_ended(struct task *task, const char *reason)
 {
     struct err e = ERR_INIT;

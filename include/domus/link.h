@@ -37,6 +37,9 @@ struct link *link_new(struct loop *loop, struct chan *chan,
                       const struct link_handler *handler, void *context);
 /* Streams end without a word. May be called from the handlers. */
 void link_free(struct link **link);
+/* Closes the channel as if the peer were gone, but closed() is not called.
+ * Streams end as said below. */
+void link_close(struct link *link);
 
 /* Queues and sends what the channel takes now. */
 int link_send(struct link *link, const struct proto_message *message,
@@ -50,7 +53,9 @@ typedef void stream_done_fn(void *context, uint32_t id);
 /*
  * Both take fd, which must not block; -1 is an empty source, and a sink that
  * throws away. done is called once: for a source when END was queued, for a
- * sink when END came and everything was written (fd is closed by then).
+ * sink when END came and everything was written (fd is closed by then). A
+ * channel that is closed ends them too: a source at once, a sink when it has
+ * written what came, which is never when nobody reads.
  */
 struct stream *stream_add_source(struct link *link, uint32_t id, int fd,
                                  stream_done_fn *done, void *context);
@@ -70,6 +75,8 @@ int stream_handle(struct link *link, const struct proto_header *header,
                   const uint8_t *untrusted_payload, struct err *e);
 void stream_resume_sources(struct link *link);
 void stream_free_all(struct link *link);
+/* For a channel that is closed; false when there is none left to end. */
+bool stream_end_one(struct link *link);
 struct loop *link_loop(struct link *link);
 struct stream **link_streams(struct link *link);
 bool link_has_room(const struct link *link);

@@ -32,17 +32,46 @@ struct link {
 
 static void pump(struct link *link);
 
-static void link_fail(struct link *link, const struct err *why)
+static void link_destroy(struct link *link)
+{
+    loop_remove_fd(&link->source);
+    loop_remove_timer(&link->again);
+    stream_free_all(link);
+    chan_close(&link->chan);
+    buf_clear(&link->received);
+    buf_clear(&link->sending);
+    free(link);
+}
+
+/* Whoever calls handlers is busy meanwhile, so that they may free the link. */
+static void end_busy(struct link *link)
+{
+    link->busy--;
+    if (link->freed && link->busy == 0)
+        link_destroy(link);
+}
+
+/* why is NULL when it is the owner's wish. */
+static void end(struct link *link, const struct err *why)
 {
     if (link->closed)
         return;
     link->closed = true;
     loop_remove_fd(&link->source);
     loop_remove_timer(&link->again);
-    stream_free_all(link);
     /* At once: a mapping that stays keeps a dead domain as a zombie. */
     chan_close(&link->chan);
-    link->handler->closed(link->context, why);
+    if (why)
+        link->handler->closed(link->context, why);
+    while (!link->freed && stream_end_one(link))
+        continue;
+}
+
+void link_close(struct link *link)
+{
+    link->busy++;
+    end(link, NULL);
+    end_busy(link);
 }
 
 static int flush(struct link *link, struct err *e)
@@ -134,17 +163,6 @@ static int receive(struct link *link, struct err *e)
     return 0;
 }
 
-static void link_destroy(struct link *link)
-{
-    loop_remove_fd(&link->source);
-    loop_remove_timer(&link->again);
-    stream_free_all(link);
-    chan_close(&link->chan);
-    buf_clear(&link->received);
-    buf_clear(&link->sending);
-    free(link);
-}
-
 static void pump(struct link *link)
 {
     struct err e = ERR_INIT;
@@ -154,15 +172,17 @@ static void pump(struct link *link)
         return;
     link->busy++;
     r = receive(link, &e);
-    if (r == 0 && !link->closed && !link->freed)
+    if (r == 0 && !link->closed && !link->freed) {
         r = flush(link, &e);
+        /* What it sent before it left, which is less than one round. */
+        if (r < 0)
+            (void)receive(link, &e);
+    }
     if (r == 0 && !link->closed && !link->freed)
         stream_resume_sources(link);
     if (r < 0 && !link->freed)
-        link_fail(link, &e);
-    link->busy--;
-    if (link->freed && link->busy == 0)
-        link_destroy(link);
+        end(link, &e);
+    end_busy(link);
 }
 
 static void chan_ready(void *context, short revents)

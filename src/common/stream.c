@@ -169,6 +169,23 @@ static void sink_write(struct stream *s)
         loop_fd_mute(s->source, buf_len(&s->waiting) == 0);
 }
 
+/* No END can come any more. Sources end; what sinks have is still written. */
+bool stream_end_one(struct link *link)
+{
+    struct stream *s = *link_streams(link);
+
+    while (s && !s->is_source && s->ended)
+        s = s->next;
+    if (!s)
+        return false;
+    s->ended = true;
+    if (s->is_source)
+        finish(s);
+    else
+        sink_write(s);
+    return true;
+}
+
 static void sink_ready(void *context, short revents)
 {
     (void)revents;

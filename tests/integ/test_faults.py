@@ -145,6 +145,41 @@ def the_guest_dies(host):
     c.finish()
 
 
+def talker(host, rate):
+    """Its output is in the shim's hands, more than the FIFO holds."""
+    c = host.container("sh", "-c", "seq 1 30000; echo said >&2; sleep 1000",
+                       rate=rate).up()
+    eventually("said", lambda: b"said" in c.err.data)
+    time.sleep(0.3)
+    return c
+
+
+def kill_guest(host):
+    domid, = host.domains()
+    os.kill(int(read("%s/%d/pid" % (host.fake, domid))), signal.SIGKILL)
+
+
+@test
+def a_slow_reader_gets_what_a_dead_guest_wrote(host):
+    c = talker(host, 40 * 1024)
+    kill_guest(host)
+    assert c.wait() == 137
+    # Delete waits for the reader, too.
+    assert c.call("Delete")["exit_status"] == 137
+    assert c.out.end() == b"".join(b"%d\n" % i for i in range(1, 30001))
+    c.shutdown()
+
+
+@test
+def nobody_reads_what_a_dead_guest_wrote(host):
+    c = talker(host, 1)
+    kill_guest(host)
+    assert c.wait() == 137
+    begun = time.monotonic()
+    assert c.finish() == 137
+    assert time.monotonic() - begun < 40
+
+
 @test
 def the_guest_never_says_hello(host):
     host.stop_domusd()

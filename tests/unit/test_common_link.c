@@ -84,6 +84,73 @@ static void a_gone_peer_is_told_once(void **state)
     assert_int_equal(host.closed, 1);
 }
 
+static ssize_t dying_read(struct chan *c, void *bytes, size_t n)
+{
+    (void)n;
+    return read(c->fd, bytes, 1) == 1 ? 1 : 0;
+}
+
+/* Leaves its last byte when it is written to, then it is gone. */
+static ssize_t dying_write(struct chan *c, const void *bytes, size_t n)
+{
+    (void)c;
+    (void)bytes;
+    (void)n;
+    raw_say(&(struct proto_message){.type = PROTO_LOG});
+    return -EPIPE;
+}
+
+static short dying_events(struct chan *c, bool want_write)
+{
+    (void)c;
+    (void)want_write;
+    return POLLIN;
+}
+
+static void dying_woken(struct chan *c)
+{
+    (void)c;
+}
+
+static void dying_close(struct chan *c)
+{
+    close_fd(&c->fd);
+    free(c);
+}
+
+static const struct chan_ops dying_ops = {
+    .read = dying_read,
+    .write = dying_write,
+    .events = dying_events,
+    .woken = dying_woken,
+    .close = dying_close,
+};
+
+static void last_words_are_read_though_it_hears_nothing(void **state)
+{
+    struct proto_message m = {.type = PROTO_POWEROFF};
+    struct chan *chan = xcalloc(1, sizeof(*chan));
+    struct side dying = {0};
+    struct err e = ERR_INIT;
+    int fds[2];
+
+    (void)state;
+    close_fd(&raw_end);
+    assert_int_equal(
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+        0);
+    *chan = (struct chan){.ops = &dying_ops, .fd = fds[0]};
+    raw_end = fds[1];
+    dying.link = link_new(loop, chan, PROTO_FROM_GUEST, &handler, &dying);
+    settle();
+    assert_ok(link_send(dying.link, &m, &e), e);
+    settle();
+    assert_int_equal(dying.messages, 2);
+    assert_int_equal(dying.closed, 1);
+    link_free(&dying.link);
+    proto_clear(&dying.last);
+}
+
 static void breach(const uint8_t *bytes, size_t n, const char *words)
 {
     assert_int_equal(write(raw_end, bytes, n), n);
@@ -188,6 +255,7 @@ int main(void)
         raw(frames_arrive_in_any_pieces),
         raw(what_came_before_the_link_is_read),
         raw(a_gone_peer_is_told_once),
+        raw(last_words_are_read_though_it_hears_nothing),
         raw(an_unknown_type_ends_the_link),
         raw(an_oversize_frame_ends_the_link_by_its_header),
         raw(a_frame_from_the_wrong_side_ends_the_link),

@@ -310,12 +310,117 @@ static void streams_end_with_the_link(void **state)
     stream_add_sink(host.link, 2, out[1], stream_done, &host);
     close_fd(&raw_end);
     settle();
-    assert_int_equal(host.done, 0);
+    assert_int_equal(host.done, 2);
     assert_int_equal(host.closed, 1);
     assert_int_equal(write(in[1], "x", 1), -1);
     assert_int_equal(read(out[0], (uint8_t[1]){0}, 1), 0);
     close(in[1]);
     close(out[0]);
+}
+
+/* What is there now. */
+static size_t read_all(int fd)
+{
+    uint8_t bytes[4096];
+    size_t total = 0;
+    ssize_t n;
+
+    while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+        total += (size_t)n;
+    return total;
+}
+
+/* 30000 bytes in a pipe of 4096 that nobody reads, then no peer. */
+static void lose_a_full_sink(int out[2])
+{
+    make_pipe(out);
+    (void)fcntl(out[1], F_SETPIPE_SZ, 4096);
+    stream_add_sink(host.link, 8, out[1], stream_done, &host);
+    raw_data(8, 30000);
+    settle();
+}
+
+static void what_came_is_written_though_the_link_is_gone(void **state)
+{
+    size_t total = 0;
+    int out[2];
+
+    (void)state;
+    lose_a_full_sink(out);
+    close_fd(&raw_end);
+    settle();
+    assert_int_equal(host.closed, 1);
+    assert_int_equal(host.done, 0);
+    while (total < 30000) {
+        total += read_all(out[0]);
+        if (total < 30000)
+            settle();
+    }
+    settle();
+    assert_int_equal(host.done, 1);
+    assert_int_equal(read(out[0], (uint8_t[1]){0}, 1), 0);
+    close(out[0]);
+}
+
+static void a_link_that_was_closed_on_purpose_writes_what_came(void **state)
+{
+    size_t total = 0;
+    int out[2];
+
+    (void)state;
+    lose_a_full_sink(out);
+    link_close(host.link);
+    link_close(host.link);
+    assert_int_equal(read(raw_end, (uint8_t[1]){0}, 1), 0);
+    while (total < 30000) {
+        total += read_all(out[0]);
+        settle();
+    }
+    assert_int_equal(host.closed, 0);
+    assert_int_equal(host.done, 1);
+    close(out[0]);
+}
+
+/* tear_down() frees the link with the sink still full. */
+static void nobody_has_to_read_after_the_link(void **state)
+{
+    int out[2];
+
+    (void)state;
+    lose_a_full_sink(out);
+    raw_say(&(struct proto_message){.type = PROTO_END, .id = 8});
+    close_fd(&raw_end);
+    settle();
+    assert_int_equal(host.closed, 1);
+    assert_int_equal(host.done, 0);
+    link_free(&host.link);
+    assert_int_equal(read_all(out[0]), 4096);
+    close(out[0]);
+}
+
+static void free_link(void *context, uint32_t id)
+{
+    struct side *side = context;
+
+    stream_done(context, id);
+    link_free(&side->link);
+}
+
+/* The first that ends frees the link; the others end without a word. */
+static void done_may_free_the_link(void **state)
+{
+    int in[2];
+
+    (void)state;
+    make_pipe(in);
+    stream_add_source(host.link, 1, in[0], free_link, &host);
+    stream_add_sink(host.link, 2, -1, free_link, &host);
+    stream_add_sink(host.link, 3, -1, free_link, &host);
+    close_fd(&raw_end);
+    settle();
+    assert_int_equal(host.done, 1);
+    assert_int_equal(host.closed, 1);
+    close(in[1]);
 }
 
 static void data_on_no_stream_is_a_breach(void **state)
@@ -440,6 +545,10 @@ int main(void)
         both(a_finished_source_waits_for_a_slow_reader),
         both(an_abandoned_sink_still_drains),
         raw(streams_end_with_the_link),
+        raw(what_came_is_written_though_the_link_is_gone),
+        raw(a_link_that_was_closed_on_purpose_writes_what_came),
+        raw(nobody_has_to_read_after_the_link),
+        raw(done_may_free_the_link),
         raw(data_on_no_stream_is_a_breach),
         raw(data_on_a_source_is_a_breach),
         raw(data_after_end_is_a_breach),
