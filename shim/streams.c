@@ -71,8 +71,7 @@ static int open_input(const char *uri, struct stdio_stream *in, struct err *e)
 
 /* The read end first, since an end to write to can only be opened without
  * blocking when there is a reader. */
-static int open_output(const char *uri, struct stdio_stream *out,
-                       struct err *e)
+static int open_output(const char *uri, struct stdio_stream *out, struct err *e)
 {
     _cleanup_fd_ int fifo = -1;
     int r = find_fifo(uri, &fifo, e);

@@ -223,7 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_record),          TEST(test_bad_record),
         TEST(test_streams_refused), TEST(test_output_waits_for_reader),
-        TEST(test_input_ends), TEST(test_metrics),
+        TEST(test_input_ends),      TEST(test_metrics),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
