@@ -20,7 +20,9 @@ struct oci_config {
     struct spec_container container; /* id is left empty */
     char *root_path;                 /* root.path made absolute */
     struct string_list annotations;  /* "io.domus.…=value" only */
-    uint32_t vcpus;                  /* from quota / period, 0: not limited */
+    /* For the domain, beside the same limits inside of it. 0: not limited. */
+    uint64_t memory_max; /* bytes */
+    uint32_t vcpus;      /* quota / period, rounded up */
 };
 
 /*

@@ -1,6 +1,8 @@
 #include "oci_sections.h"
 
+#include <inttypes.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "domus/mem.h"
@@ -66,20 +68,33 @@ static uint64_t weight_of_shares(uint64_t shares)
            (shares - SHARES_MIN) * (WEIGHT_MAX - 1) / (SHARES_MAX - SHARES_MIN);
 }
 
+/* Takes the text. */
+static void add_text(struct oci_config *config, const char *name, char *text)
+{
+    spec_setting_add(&config->container.cgroup, name, text);
+    free(text);
+}
+
+static void add_number(struct oci_config *config, const char *name,
+                       uint64_t number)
+{
+    add_text(config, name, xasprintf("%" PRIu64, number));
+}
+
 static int take_cpu(const struct oci_path *path, struct json_object *value,
                     void *object, struct err *e)
 {
     const struct oci_path quota_at = {.up = path, .name = "quota"};
     const struct oci_path period_at = {.up = path, .name = "period"};
     struct oci_config *config = object;
-    struct spec_resources *resources = &config->container.resources;
     struct cpu_limits cpu = {.quota = -1};
     uint64_t quota;
     uint64_t vcpus;
 
     if (oci_read_object(path, value, &cpu_table, &cpu, e) < 0)
         return -e->code;
-    resources->cpu_weight = weight_of_shares(cpu.shares);
+    if (cpu.shares)
+        add_number(config, "cpu.weight", weight_of_shares(cpu.shares));
     if (cpu.period == 0)
         cpu.period = PERIOD_DEFAULT;
     if (cpu.period < PERIOD_MIN)
@@ -96,22 +111,44 @@ static int take_cpu(const struct oci_path *path, struct json_object *value,
     if (vcpus > OCI_VCPUS_MAX)
         return oci_fail(&quota_at, e, EINVAL, "must be at most %d periods",
                         OCI_VCPUS_MAX);
-    resources->cpu_quota = quota;
-    resources->cpu_period = cpu.period;
+    add_text(config, "cpu.max",
+             xasprintf("%" PRIu64 " %" PRIu64, quota, cpu.period));
     config->vcpus = (uint32_t)vcpus;
     return 0;
 }
 
 /* -1 is "no limit" in the specification, 0 in spec.h and to Go. */
-static int take_limit(const struct oci_path *path, struct json_object *value,
-                      void *object, struct err *e)
+static int read_limit(const struct oci_path *path, struct json_object *value,
+                      uint64_t *limit_out, struct err *e)
 {
-    uint64_t *limit = object;
-    uint64_t number;
-
-    if (oci_read_number(path, value, -1, INT64_MAX, &number, e) < 0)
+    if (oci_read_number(path, value, -1, INT64_MAX, limit_out, e) < 0)
         return -e->code;
-    *limit = number == (uint64_t)-1 ? 0 : number;
+    if (*limit_out == (uint64_t)-1)
+        *limit_out = 0;
+    return 0;
+}
+
+static int take_memory(const struct oci_path *path, struct json_object *value,
+                       void *object, struct err *e)
+{
+    struct oci_config *config = object;
+
+    if (read_limit(path, value, &config->memory_max, e) < 0)
+        return -e->code;
+    if (config->memory_max)
+        add_number(config, "memory.max", config->memory_max);
+    return 0;
+}
+
+static int take_pids(const struct oci_path *path, struct json_object *value,
+                     void *object, struct err *e)
+{
+    uint64_t limit = 0;
+
+    if (read_limit(path, value, &limit, e) < 0)
+        return -e->code;
+    if (limit)
+        add_number(object, "pids.max", limit);
     return 0;
 }
 
@@ -119,8 +156,7 @@ static const struct oci_field memory_fields[] = {
     {.name = "limit",
      .kind = OCI_TAKE,
      .type = json_type_int,
-     .take = take_limit,
-     CONFIG(container.resources.memory_max)},
+     .take = take_memory},
     OCI_NO_WORK_FIELD("swap", json_type_int,
                       "a guest has no swap, so it never uses more than this"),
     OCI_NO_WORK_FIELD("swappiness", json_type_int, "a guest has no swap"),
@@ -145,8 +181,7 @@ static const struct oci_field pids_fields[] = {
     {.name = "limit",
      .kind = OCI_TAKE,
      .type = json_type_int,
-     .take = take_limit,
-     CONFIG(container.resources.pids_max)},
+     .take = take_pids},
 };
 static const struct oci_table pids_table = OCI_TABLE_OF(pids_fields);
 

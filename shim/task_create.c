@@ -357,7 +357,7 @@ static void ask_for_sandbox(struct task *task)
         .id = task->id,
         .bundle = request->bundle,
         .annotations = config->annotations,
-        .memory_max = config->container.resources.memory_max,
+        .memory_max = config->memory_max,
         .vcpus = config->vcpus,
         .rootfs = {mounts, request->n_rootfs},
         .rootfs_path = config->root_path,

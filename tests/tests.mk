@@ -67,6 +67,11 @@ fuzz-programs: $(FUZZ_PROGRAMS)
 list-tests:
 	@printf '%s\n' $(TEST_PROGRAMS)
 
+# After a change of a message: its document and the fuzzers' seeds.
+.PHONY: regenerate
+regenerate: tests
+	@tests/regenerate $(OUT)
+
 # --- what a person calls --------------------------------------------------
 
 # Packages first: nothing can be compiled, nor asked of pkg-config, before.

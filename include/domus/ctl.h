@@ -11,7 +11,7 @@
 #include "domus/packet.h"
 #include "domus/spec.h"
 
-#define CTL_VERSION         1
+#define CTL_VERSION         2
 #define CTL_SOCKET          "/run/domus/domusd.sock"
 #define CTL_NAMESPACE_MAX   76
 #define CTL_MOUNTS_MAX      16
@@ -20,6 +20,8 @@
 #define CTL_ANNOTATIONS_MAX 64
 #define CTL_CONSOLE_MAX     4096
 #define CTL_LIST_MAX        512
+#define CTL_STATE_MAX       32768 /* a packet carries the hooks as well */
+#define CTL_LOGGER_ARGS_MAX 64
 
 enum ctl_type {
     CTL_RESULT = 1,
@@ -34,6 +36,11 @@ enum ctl_type {
     CTL_LIST_RESULT,    /* list_result */
     CTL_CHANNEL_READY,  /* notice, channel: the guest offers its channel */
     CTL_DOMAIN_DIED,    /* notice, died */
+    CTL_PAUSE,          /* name -> RESULT; the whole domain stands still */
+    CTL_RESUME,         /* name -> RESULT */
+    CTL_UPDATE,         /* update -> RESULT */
+    CTL_HOOKS,          /* hooks -> RESULT, when all have run */
+    CTL_LOGGER,         /* logger, three descriptors -> RESULT, when it runs */
     CTL_TYPE_COUNT
 };
 
@@ -68,6 +75,8 @@ struct ctl_create {
     struct string_list annotations;
     uint64_t memory_max; /* bytes the container may use, 0: not limited */
     uint32_t vcpus;      /* 0: domusd's default */
+    uint32_t cpu_weight; /* of credit2, 1 to 65535; 0: its default, 256 */
+    uint32_t cpu_cap;    /* per cent of one processor, 0: not limited */
     struct ctl_mount_list rootfs;
     char *rootfs_path; /* the tree itself when rootfs is empty */
 };
@@ -124,6 +133,37 @@ struct ctl_list_result {
     struct ctl_listed_list sandboxes;
 };
 
+/* What the domain gets, beside the same limits inside of it. 0: as it is. Fails
+ * with ENOMEM when memory_max does not fit into the domain. */
+struct ctl_update {
+    char *namespace;
+    char *id;
+    uint64_t memory_max;
+    uint32_t cpu_weight;
+    bool has_cpu_cap;
+    uint32_t cpu_cap; /* 0: not limited */
+};
+
+/* Of OCI, those that run in dom0. domusd checks each against domus.conf before
+ * it runs the first. */
+struct ctl_hooks {
+    char *namespace;
+    char *id;
+    char *kind; /* "prestart", "createRuntime", "poststart", "poststop" */
+    struct spec_hook_list hooks;
+    char *state; /* for their standard input: OCI's state, as JSON */
+    char *bundle;
+};
+
+/* The program of a binary:// URI, with descriptors 3, 4 and 5: what it reads
+ * stdout and stderr from, and what it closes when it is ready. */
+struct ctl_logger {
+    char *namespace;
+    char *id;
+    char *path;
+    struct string_list args; /* without args[0] */
+};
+
 union ctl_body {
     struct ctl_result result;
     struct ctl_create create;
@@ -133,6 +173,9 @@ union ctl_body {
     struct ctl_console_result console_result;
     struct ctl_list_result list_result;
     struct ctl_died died;
+    struct ctl_update update;
+    struct ctl_hooks hooks;
+    struct ctl_logger logger;
 };
 
 extern const struct packet_protocol ctl_protocol;

@@ -12,15 +12,19 @@
 
 #include "domus/spec.h"
 
-#define PROTO_VERSION     1
+#define PROTO_VERSION     2
 #define PROTO_HEADER_SIZE 12
-/* A CREATE carries args and env, to which the kernel allows some megabytes;
- * the guest answers in small frames, so the shim allows it no more. */
-#define PROTO_TO_GUEST_MAX   (1024 * 1024)
+/* A CREATE or EXEC carries args and env, to which the kernel allows 2 MiB, or
+ * as many short ones with their lengths; the guest answers in small frames, so
+ * the shim allows it no more. */
+#define PROTO_TO_GUEST_MAX   (4 * 1024 * 1024)
 #define PROTO_FROM_GUEST_MAX (64 * 1024)
 #define PROTO_DATA_MAX       (32 * 1024)
 /* What may be under way on a stream without a CREDIT in return. */
 #define PROTO_WINDOW (128 * 1024)
+/* All files of a STATS_RESULT fit into one frame. */
+#define PROTO_STATS_FILE_MAX  8192
+#define PROTO_STATS_FILES_MAX 24
 /* Relative to the guest's own directory of xenstore. */
 #define PROTO_VCHAN_PATH "data/vchan"
 #define PROTO_VCHAN_RING (64 * 1024)
@@ -43,6 +47,12 @@ enum proto_type {
     PROTO_DATA,   /* payload: bytes of the stream */
     PROTO_CREDIT, /* the receiver took so many bytes */
     PROTO_END,    /* no payload: the sender has no more bytes */
+    PROTO_EXEC,   /* makes and starts one more process -> RESULT with its pid */
+    PROTO_RESIZE, /* of a terminal -> RESULT */
+    PROTO_PAUSE,  /* freezes all processes of a container -> RESULT */
+    PROTO_RESUME, /* -> RESULT */
+    PROTO_UPDATE, /* of a container's limits -> RESULT */
+    PROTO_OOM,    /* notice: the kernel killed a process for want of memory */
     PROTO_TYPE_COUNT
 };
 
@@ -112,25 +122,38 @@ struct proto_pids_result {
     struct proto_pid_list pids;
 };
 
-/* From the container's cgroup: bytes, microseconds, counts. */
+/* Files of the container's cgroup as the kernel gives them, by name; those
+ * that it does not have are left out. */
 struct proto_stats_result {
-    uint64_t memory_usage;
-    uint64_t memory_limit;
-    uint64_t memory_peak;
-    uint64_t memory_anon;
-    uint64_t memory_file;
-    uint64_t memory_kernel_stack;
-    uint64_t memory_slab;
-    uint64_t memory_pgfault;
-    uint64_t memory_pgmajfault;
-    uint64_t cpu_usage_us;
-    uint64_t cpu_user_us;
-    uint64_t cpu_system_us;
-    uint64_t cpu_periods;
-    uint64_t cpu_throttled;
-    uint64_t cpu_throttled_us;
-    uint64_t pids_current;
-    uint64_t pids_limit;
+    struct spec_setting_list untrusted_files;
+};
+
+/* The process is the container's in all but what is here. exec is its name. */
+struct proto_exec {
+    char *container;
+    char *exec;
+    struct spec_process process;
+    uint32_t stdin_stream;
+    uint32_t stdout_stream;
+    uint32_t stderr_stream;
+};
+
+struct proto_resize {
+    char *container;
+    char *exec;
+    uint32_t width; /* columns */
+    uint32_t height;
+};
+
+struct proto_update {
+    char *container;
+    struct spec_setting_list cgroup;
+    /* Fail when a new memory.max is less than what is used now. */
+    bool check_memory;
+};
+
+struct proto_container {
+    char *container;
 };
 
 struct proto_log {
@@ -152,6 +175,10 @@ union proto_body {
     struct proto_result result;
     struct proto_create create;
     struct proto_process process; /* START, PIDS, STATS, DELETE */
+    struct proto_exec exec;
+    struct proto_resize resize;
+    struct proto_update update;
+    struct proto_container container; /* PAUSE, RESUME, OOM */
     struct proto_signal signal;
     struct proto_exited exited;
     struct proto_pids_result pids_result;

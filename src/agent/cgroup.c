@@ -65,49 +65,48 @@ int cgroup_enable_controllers(int base, struct err *e)
     return 0;
 }
 
-static int set_limit(int cgroup, const char *name, uint64_t value,
-                     uint64_t period, struct err *e)
+/* What the agent itself relies on is not for settings, and no name may leave
+ * the group. */
+static bool may_set(const char *name)
 {
-    _cleanup_free_ char *text =
-        period ? xasprintf("%llu %llu", (unsigned long long)value,
-                           (unsigned long long)period)
-               : xasprintf("%llu", (unsigned long long)value);
-    int r;
+    return *name && *name != '.' && !strchr(name, '/') &&
+           strncmp(name, "cgroup.", strlen("cgroup.")) != 0;
+}
 
-    if (value == 0)
-        return 0;
-    r = write_file(cgroup, name, text);
-    if (r == -ENOENT)
-        return err_set(e, ENOTSUP,
-                       "limit %s: the guest's kernel has no such controller",
-                       name);
-    if (r < 0)
-        return err_set(e, -r, "set %s to %s: %s", name, text, strerror(-r));
+int cgroup_set(int cgroup, const struct spec_setting_list *settings,
+               struct err *e)
+{
+    for (size_t i = 0; i < settings->n; i++) {
+        const struct spec_setting *s = &settings->v[i];
+        int r =
+            may_set(s->name) ? write_file(cgroup, s->name, s->value) : -EINVAL;
+
+        if (r == -ENOENT)
+            return err_set(e, ENOTSUP,
+                           "limit %s: the guest's kernel has no such "
+                           "controller",
+                           s->name);
+        if (r < 0)
+            return err_set(e, -r, "set %s to %s: %s", s->name, s->value,
+                           strerror(-r));
+    }
     return 0;
 }
 
-int cgroup_make(int base, const char *name, const struct spec_resources *limits,
-                int *cgroup_out, struct err *e)
+int cgroup_make(int base, const char *name,
+                const struct spec_setting_list *settings, int *cgroup_out,
+                struct err *e)
 {
-    uint64_t period = limits->cpu_period ? limits->cpu_period : 100000;
     _cleanup_fd_ int cgroup = -1;
     int r;
 
     if (mkdirat(base, name, 0755) < 0)
         return err_errno(e, "make the cgroup %s", name);
     cgroup = openat(base, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (cgroup < 0) {
+    if (cgroup < 0)
         r = err_errno(e, "open the cgroup %s", name);
-        (void)unlinkat(base, name, AT_REMOVEDIR);
-        return r;
-    }
-    r = set_limit(cgroup, "memory.max", limits->memory_max, 0, e);
-    if (r == 0)
-        r = set_limit(cgroup, "pids.max", limits->pids_max, 0, e);
-    if (r == 0)
-        r = set_limit(cgroup, "cpu.max", limits->cpu_quota, period, e);
-    if (r == 0)
-        r = set_limit(cgroup, "cpu.weight", limits->cpu_weight, 0, e);
+    else
+        r = cgroup_set(cgroup, settings, e);
     if (r < 0) {
         (void)unlinkat(base, name, AT_REMOVEDIR);
         return r;
@@ -183,63 +182,32 @@ int cgroup_signal(int cgroup, int signal, struct err *e)
     return 0;
 }
 
-static uint64_t parse(const char *text)
-{
-    if (strncmp(text, "max", 3) == 0)
-        return UINT64_MAX;
-    return strtoull(text, NULL, 10);
-}
+static const char *const stats_files[] = {
+    "cpu.stat",
+    "io.stat",
+    "memory.current",
+    "memory.events",
+    "memory.max",
+    "memory.peak",
+    "memory.stat",
+    "pids.current",
+    "pids.max",
+    "memory.swap.max",
+    "memory.swap.current",
+    "hugetlb.2MB.current",
+    "hugetlb.2MB.max",
+    "hugetlb.2MB.events",
+};
+_Static_assert(ARRAY_SIZE(stats_files) <= PROTO_STATS_FILES_MAX,
+               "more files than a message carries");
 
-static uint64_t read_value(int cgroup, const char *name)
+void cgroup_stats(int cgroup, struct spec_setting_list *files_out)
 {
     char text[FILE_MAX];
 
-    return read_file(cgroup, name, text) < 0 ? 0 : parse(text);
-}
-
-/* The value beside key in lines of "key value"; 0 when there is none. */
-static uint64_t find_value(const char *text, const char *key)
-{
-    size_t n = strlen(key);
-
-    for (const char *line = text; *line; line++) {
-        if (strncmp(line, key, n) == 0 && line[n] == ' ')
-            return parse(line + n + 1);
-        line += strcspn(line, "\n");
-        if (*line == '\0')
-            break;
-    }
-    return 0;
-}
-
-void cgroup_stats(int cgroup, struct proto_stats_result *stats_out)
-{
-    struct proto_stats_result s = {
-        .memory_usage = read_value(cgroup, "memory.current"),
-        .memory_limit = read_value(cgroup, "memory.max"),
-        .memory_peak = read_value(cgroup, "memory.peak"),
-        .pids_current = read_value(cgroup, "pids.current"),
-        .pids_limit = read_value(cgroup, "pids.max"),
-    };
-    char text[FILE_MAX];
-
-    if (read_file(cgroup, "memory.stat", text) == 0) {
-        s.memory_anon = find_value(text, "anon");
-        s.memory_file = find_value(text, "file");
-        s.memory_kernel_stack = find_value(text, "kernel_stack");
-        s.memory_slab = find_value(text, "slab");
-        s.memory_pgfault = find_value(text, "pgfault");
-        s.memory_pgmajfault = find_value(text, "pgmajfault");
-    }
-    if (read_file(cgroup, "cpu.stat", text) == 0) {
-        s.cpu_usage_us = find_value(text, "usage_usec");
-        s.cpu_user_us = find_value(text, "user_usec");
-        s.cpu_system_us = find_value(text, "system_usec");
-        s.cpu_periods = find_value(text, "nr_periods");
-        s.cpu_throttled = find_value(text, "nr_throttled");
-        s.cpu_throttled_us = find_value(text, "throttled_usec");
-    }
-    *stats_out = s;
+    for (size_t i = 0; i < ARRAY_SIZE(stats_files); i++)
+        if (read_file(cgroup, stats_files[i], text) == 0)
+            spec_setting_add(files_out, stats_files[i], text);
 }
 
 static int remove_tree(int base, const char *name, unsigned depth,

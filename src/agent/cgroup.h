@@ -18,10 +18,15 @@
 /* Lets groups beneath base (a directory) use every controller there is. */
 int cgroup_enable_controllers(int base, struct err *e);
 
-/* Makes the group name with its limits; fails when the guest's kernel lacks
- * the controller of a limit. */
-int cgroup_make(int base, const char *name, const struct spec_resources *limits,
-                int *cgroup_out, struct err *e);
+/* Writes each file. Fails with ENOTSUP when the guest's kernel lacks the
+ * controller, EINVAL for a name that is not the client's to set. */
+int cgroup_set(int cgroup, const struct spec_setting_list *settings,
+               struct err *e);
+
+/* Makes the group name with its settings, or nothing. */
+int cgroup_make(int base, const char *name,
+                const struct spec_setting_list *settings, int *cgroup_out,
+                struct err *e);
 
 /* Kills everything in it. */
 int cgroup_kill(int cgroup, struct err *e);
@@ -30,8 +35,8 @@ int cgroup_signal(int cgroup, int signal, struct err *e);
 /* Process ids, at most max of them; how many there were. */
 size_t cgroup_pids(int cgroup, pid_t *pids, size_t max);
 
-/* A value that the kernel does not offer is 0, "max" is UINT64_MAX. */
-void cgroup_stats(int cgroup, struct proto_stats_result *stats_out);
+/* Adds the files that statistics are made of, as they are. */
+void cgroup_stats(int cgroup, struct spec_setting_list *files_out);
 
 /* EBUSY while a process is left. */
 int cgroup_remove(int base, const char *name, struct err *e);

@@ -515,7 +515,7 @@ static int create_all(struct agent *agent, const struct proto_create *create,
     c->cgroup = c->sync = -1;
     c->pid_namespace = spec->namespaces & CLONE_NEWPID;
     c->stdin_stream = create->stdin_stream;
-    r = cgroup_make(agent->cgroup, c->cgroup_name, &spec->resources, &c->cgroup,
+    r = cgroup_make(agent->cgroup, c->cgroup_name, &spec->cgroup, &c->cgroup,
                     e);
     if (r == 0) {
         r = start_first_process(c, create, stdio, e);

@@ -202,8 +202,9 @@ static int on_stats(struct agent *agent, struct proto_message *message,
 
     if (r < 0)
         return r;
-    cgroup_stats(container_cgroup(c), &reply.body.stats_result);
+    cgroup_stats(container_cgroup(c), &reply.body.stats_result.untrusted_files);
     send_message(agent, &reply);
+    proto_clear(&reply);
     return 0;
 }
 

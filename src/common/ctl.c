@@ -32,6 +32,8 @@ static const struct wire_field create_fields[] = {
                .max = CTL_ANNOTATIONS_MAX, .max_each = 1024),
     WIRE_FIELD(ctl_create, memory_max, WIRE_U64),
     WIRE_FIELD(ctl_create, vcpus, WIRE_U32),
+    WIRE_FIELD(ctl_create, cpu_weight, WIRE_U32),
+    WIRE_FIELD(ctl_create, cpu_cap, WIRE_U32),
     WIRE_FIELD(ctl_create, rootfs, WIRE_STRUCTS, .max = CTL_MOUNTS_MAX,
                .desc = &mount_desc),
     WIRE_FIELD(ctl_create, rootfs_path, WIRE_STRING, .max = SPEC_PATH_MAX),
@@ -96,6 +98,38 @@ static const struct wire_field died_fields[] = {
 };
 static const struct wire_desc died_desc = WIRE_DESC(ctl_died, died_fields);
 
+static const struct wire_field update_fields[] = {
+    WIRE_FIELD(ctl_update, namespace, WIRE_STRING, .max = CTL_NAMESPACE_MAX),
+    WIRE_FIELD(ctl_update, id, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(ctl_update, memory_max, WIRE_U64),
+    WIRE_FIELD(ctl_update, cpu_weight, WIRE_U32),
+    WIRE_FIELD(ctl_update, has_cpu_cap, WIRE_BOOL),
+    WIRE_FIELD(ctl_update, cpu_cap, WIRE_U32),
+};
+static const struct wire_desc update_desc =
+    WIRE_DESC(ctl_update, update_fields);
+
+static const struct wire_field hooks_fields[] = {
+    WIRE_FIELD(ctl_hooks, namespace, WIRE_STRING, .max = CTL_NAMESPACE_MAX),
+    WIRE_FIELD(ctl_hooks, id, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(ctl_hooks, kind, WIRE_STRING, .max = WORD_MAX),
+    WIRE_FIELD(ctl_hooks, hooks, WIRE_STRUCTS, .max = SPEC_HOOKS_MAX,
+               .desc = &spec_hook_desc),
+    WIRE_FIELD(ctl_hooks, state, WIRE_STRING, .max = CTL_STATE_MAX),
+    WIRE_FIELD(ctl_hooks, bundle, WIRE_STRING, .max = SPEC_PATH_MAX),
+};
+static const struct wire_desc hooks_desc = WIRE_DESC(ctl_hooks, hooks_fields);
+
+static const struct wire_field logger_fields[] = {
+    WIRE_FIELD(ctl_logger, namespace, WIRE_STRING, .max = CTL_NAMESPACE_MAX),
+    WIRE_FIELD(ctl_logger, id, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(ctl_logger, path, WIRE_STRING, .max = SPEC_PATH_MAX),
+    WIRE_FIELD(ctl_logger, args, WIRE_STRINGS, .max = CTL_LOGGER_ARGS_MAX,
+               .max_each = SPEC_PATH_MAX),
+};
+static const struct wire_desc logger_desc =
+    WIRE_DESC(ctl_logger, logger_fields);
+
 static const struct packet_type types[CTL_TYPE_COUNT] = {
     [CTL_RESULT] = {"RESULT", &result_desc},
     [CTL_CREATE] = {"CREATE", &create_desc},
@@ -108,6 +142,11 @@ static const struct packet_type types[CTL_TYPE_COUNT] = {
     [CTL_LIST_RESULT] = {"LIST_RESULT", &list_result_desc},
     [CTL_CHANNEL_READY] = {"CHANNEL_READY", &channel_desc},
     [CTL_DOMAIN_DIED] = {"DOMAIN_DIED", &died_desc},
+    [CTL_PAUSE] = {"PAUSE", &name_desc},
+    [CTL_RESUME] = {"RESUME", &name_desc},
+    [CTL_UPDATE] = {"UPDATE", &update_desc},
+    [CTL_HOOKS] = {"HOOKS", &hooks_desc},
+    [CTL_LOGGER] = {"LOGGER", &logger_desc},
 };
 
 const struct packet_protocol ctl_protocol = {

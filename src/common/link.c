@@ -9,7 +9,7 @@
 /* Sources stop at the first mark; a peer that lets requests pile up to the
  * second is not reading and is given up. */
 #define SEND_ROOM (128 * 1024)
-#define SEND_MAX  (4 * 1024 * 1024)
+#define SEND_MAX  (2 * PROTO_TO_GUEST_MAX)
 #define READ_STEP (64 * 1024)
 /* After so much in one go other descriptors get their turn. */
 #define READ_ROUND (512 * 1024)

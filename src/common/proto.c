@@ -82,27 +82,58 @@ static const struct wire_field pids_result_fields[] = {
 static const struct wire_desc pids_result_desc =
     WIRE_DESC(proto_pids_result, pids_result_fields);
 
+/* memory.stat is the largest file, at some 2 KB. */
+static const struct wire_field stats_file_fields[] = {
+    WIRE_FIELD(spec_setting, name, WIRE_STRING, .max = SPEC_NAME_MAX),
+    WIRE_FIELD(spec_setting, value, WIRE_STRING, .max = PROTO_STATS_FILE_MAX),
+};
+static const struct wire_desc stats_file_desc = {
+    .name = "stats_file",
+    .size = sizeof(struct spec_setting),
+    .fields = stats_file_fields,
+    .field_count = ARRAY_SIZE(stats_file_fields),
+};
+
 static const struct wire_field stats_result_fields[] = {
-    WIRE_FIELD(proto_stats_result, memory_usage, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_limit, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_peak, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_anon, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_file, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_kernel_stack, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_slab, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_pgfault, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, memory_pgmajfault, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_usage_us, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_user_us, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_system_us, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_periods, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_throttled, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, cpu_throttled_us, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, pids_current, WIRE_U64),
-    WIRE_FIELD(proto_stats_result, pids_limit, WIRE_U64),
+    WIRE_FIELD(proto_stats_result, untrusted_files, WIRE_STRUCTS,
+               .max = PROTO_STATS_FILES_MAX, .desc = &stats_file_desc),
 };
 static const struct wire_desc stats_result_desc =
     WIRE_DESC(proto_stats_result, stats_result_fields);
+
+static const struct wire_field exec_fields[] = {
+    WIRE_FIELD(proto_exec, container, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(proto_exec, exec, WIRE_STRING, .max = EXEC_ID_MAX),
+    WIRE_FIELD(proto_exec, process, WIRE_STRUCT, .desc = &spec_process_desc),
+    WIRE_FIELD(proto_exec, stdin_stream, WIRE_U32),
+    WIRE_FIELD(proto_exec, stdout_stream, WIRE_U32),
+    WIRE_FIELD(proto_exec, stderr_stream, WIRE_U32),
+};
+static const struct wire_desc exec_desc = WIRE_DESC(proto_exec, exec_fields);
+
+static const struct wire_field resize_fields[] = {
+    WIRE_FIELD(proto_resize, container, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(proto_resize, exec, WIRE_STRING, .max = EXEC_ID_MAX),
+    WIRE_FIELD(proto_resize, width, WIRE_U32),
+    WIRE_FIELD(proto_resize, height, WIRE_U32),
+};
+static const struct wire_desc resize_desc =
+    WIRE_DESC(proto_resize, resize_fields);
+
+static const struct wire_field update_fields[] = {
+    WIRE_FIELD(proto_update, container, WIRE_STRING, .max = SPEC_ID_MAX),
+    WIRE_FIELD(proto_update, cgroup, WIRE_STRUCTS, .max = SPEC_SETTINGS_MAX,
+               .desc = &spec_setting_desc),
+    WIRE_FIELD(proto_update, check_memory, WIRE_BOOL),
+};
+static const struct wire_desc update_desc =
+    WIRE_DESC(proto_update, update_fields);
+
+static const struct wire_field container_fields[] = {
+    WIRE_FIELD(proto_container, container, WIRE_STRING, .max = SPEC_ID_MAX),
+};
+static const struct wire_desc container_desc =
+    WIRE_DESC(proto_container, container_fields);
 
 static const struct wire_field log_fields[] = {
     WIRE_FIELD(proto_log, level, WIRE_U32),
@@ -147,6 +178,12 @@ static const struct {
     [PROTO_DATA] = {"DATA", NULL, BOTH_SAY},
     [PROTO_CREDIT] = {"CREDIT", &credit_desc, BOTH_SAY},
     [PROTO_END] = {"END", NULL, BOTH_SAY},
+    [PROTO_EXEC] = {"EXEC", &exec_desc, HOST_SAYS},
+    [PROTO_RESIZE] = {"RESIZE", &resize_desc, HOST_SAYS},
+    [PROTO_PAUSE] = {"PAUSE", &container_desc, HOST_SAYS},
+    [PROTO_RESUME] = {"RESUME", &container_desc, HOST_SAYS},
+    [PROTO_UPDATE] = {"UPDATE", &update_desc, HOST_SAYS},
+    [PROTO_OOM] = {"OOM", &container_desc, GUEST_SAYS},
 };
 
 const char *proto_type_name(uint32_t type)

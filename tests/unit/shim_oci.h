@@ -23,6 +23,16 @@ __attribute__((unused)) static char *file_text(const char *path, size_t *n_out)
     return text;
 }
 
+/* What is written to a cgroup file, or "" when nothing is. */
+__attribute__((unused)) static const char *
+setting_of(const struct spec_setting_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->v[i].name, name) == 0)
+            return list->v[i].value;
+    return "";
+}
+
 __attribute__((unused)) static int
 parse_file(const char *path, struct oci_config *config_out, struct err *e)
 {

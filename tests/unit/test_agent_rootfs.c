@@ -422,7 +422,7 @@ static void test_resources(void **state)
     uint32_t request;
 
     (void)state;
-    create.container.resources.memory_max = 64 << 20;
+    spec_setting_add(&create.container.cgroup, "memory.max", "67108864");
     rig_add_mount(&create.container, "cgroup2", "c", "/sys/fs/cgroup", 0, "");
     (void)snprintf(path, sizeof(path), "%s/memory.max", rig->cgroup);
     if (access(path, F_OK) == 0) {

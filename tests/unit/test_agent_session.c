@@ -194,7 +194,11 @@ static void test_pids_and_stats(void **state)
     assert_int_not_equal(m.body.pids_result.pids.v[0].pid, 0);
     proto_clear(&m);
     m = rig_take(rig, PROTO_STATS_RESULT, rig_ask(rig, PROTO_STATS, "web1"));
-    assert_true(m.body.stats_result.cpu_usage_us > 0);
+    assert_true(m.body.stats_result.untrusted_files.n > 0);
+    assert_string_equal(m.body.stats_result.untrusted_files.v[0].name,
+                        "cpu.stat");
+    assert_non_null(
+        strstr(m.body.stats_result.untrusted_files.v[0].value, "usage_usec "));
     proto_clear(&m);
     rig_delete(rig, "web1");
     assert_int_equal(rig_wait_exit(rig, "web1"), 137);

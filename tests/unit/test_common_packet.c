@@ -65,7 +65,7 @@ static void every_type_goes_and_comes(const struct packet_protocol *protocol)
 static void control_packets(void **state)
 {
     (void)state;
-    assert_int_equal(CTL_TYPE_COUNT, 12);
+    assert_int_equal(CTL_TYPE_COUNT, 17);
     every_type_goes_and_comes(&ctl_protocol);
 }
 
@@ -127,16 +127,19 @@ static void refuses_other_versions_and_types(void **state)
     struct err e = ERR_INIT;
 
     (void)state;
-    assert_int_equal(raw((uint8_t[8]){2, 0, CTL_LIST}, 8, &e),
+    assert_int_equal(raw((uint8_t[8]){3, 0, CTL_LIST}, 8, &e),
                      -EPROTONOSUPPORT);
-    assert_said(e, EPROTONOSUPPORT, "speaks version 2, this is 1");
+    assert_said(e, EPROTONOSUPPORT, "speaks version 3, this is 2");
     assert_int_equal(raw((uint8_t[8]){1, 0, 0}, 8, &e), -EBADMSG);
-    assert_int_equal(raw((uint8_t[8]){1, 0, CTL_TYPE_COUNT}, 8, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, CTL_TYPE_COUNT}, 8, &e),
+                     -EBADMSG);
     assert_int_equal(raw((uint8_t[8]){1, 0, 255, 255}, 8, &e), -EBADMSG);
     assert_said(e, EBADMSG, "unknown packet 65535");
-    assert_int_equal(raw((uint8_t[9]){1, 0, CTL_LIST}, 9, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[9]){CTL_VERSION, 0, CTL_LIST}, 9, &e),
+                     -EBADMSG);
     assert_said(e, EBADMSG, "LIST has a body");
-    assert_int_equal(raw((uint8_t[9]){1, 0, CTL_CREATE}, 9, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[9]){CTL_VERSION, 0, CTL_CREATE}, 9, &e),
+                     -EBADMSG);
     assert_said(e, EBADMSG, "packet CREATE: ctl_create.namespace");
 }
 

@@ -32,6 +32,12 @@ static const struct {
     {PROTO_DATA, "DATA", TO | FROM, false},
     {PROTO_CREDIT, "CREDIT", TO | FROM, true},
     {PROTO_END, "END", TO | FROM, false},
+    {PROTO_EXEC, "EXEC", TO, true},
+    {PROTO_RESIZE, "RESIZE", TO, true},
+    {PROTO_PAUSE, "PAUSE", TO, true},
+    {PROTO_RESUME, "RESUME", TO, true},
+    {PROTO_UPDATE, "UPDATE", TO, true},
+    {PROTO_OOM, "OOM", FROM, true},
 };
 
 static void put(uint8_t *at, uint32_t length, uint16_t type, uint16_t flags,
@@ -145,7 +151,7 @@ static void headers_obey_direction_and_limit(void **state)
     (void)state;
     for (unsigned direction = 0; direction < 2; direction++) {
         for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
-            uint32_t limit = direction == PROTO_TO_GUEST ? 1048576 : 65536;
+            uint32_t limit = direction == PROTO_TO_GUEST ? 4194304 : 65536;
             struct proto_header h = {.id = 77};
             struct err e = ERR_INIT;
             uint8_t bytes[PROTO_HEADER_SIZE];
@@ -220,15 +226,15 @@ static void does_not_encode_beyond_the_limit(void **state)
     struct proto_message m = {.type = PROTO_CREATE};
     _cleanup_buf_ struct buf b = BUF_INIT;
     struct err e = ERR_INIT;
-    char *args[9];
+    char *args[33];
 
     (void)state;
     memset(arg, 'x', 131071);
     for (size_t i = 0; i < ARRAY_SIZE(args); i++)
         args[i] = arg;
-    m.body.create.container.process.args = (struct string_list){args, 7};
+    m.body.create.container.process.args = (struct string_list){args, 31};
     assert_ok(proto_encode(&m, &b, &e), e);
-    m.body.create.container.process.args.n = 9;
+    m.body.create.container.process.args.n = 33;
     buf_clear(&b);
     proto_encode(&m, &b, &e);
     assert_said(e, EMSGSIZE, "CREATE takes");

@@ -56,8 +56,8 @@ static void takes_what_ctr_writes(void **state)
                      MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY);
     assert_int_equal(s->masked_paths.n, 10);
     assert_int_equal(s->readonly_paths.n, 5);
-    assert_int_equal(s->resources.cpu_weight, 39);
-    assert_int_equal(s->resources.memory_max, 0);
+    assert_string_equal(setting_of(&s->cgroup, "cpu.weight"), "39");
+    assert_string_equal(setting_of(&s->cgroup, "memory.max"), "");
     oci_config_clear(&c);
 }
 
@@ -109,10 +109,10 @@ static void takes_every_field_it_knows(void **state)
     assert_string_equal(s->mounts.v[1].data, "mode=755,size=65536k");
     assert_string_equal(s->mounts.v[1].source, "tmpfs");
     assert_string_equal(s->mounts.v[2].type, "cgroup2");
-    assert_int_equal(s->resources.memory_max, 268435456);
-    assert_int_equal(s->resources.pids_max, 100);
-    assert_int_equal(s->resources.cpu_quota, 150000);
-    assert_int_equal(s->resources.cpu_period, 100000);
+    assert_int_equal(c.memory_max, 268435456);
+    assert_string_equal(setting_of(&s->cgroup, "memory.max"), "268435456");
+    assert_string_equal(setting_of(&s->cgroup, "pids.max"), "100");
+    assert_string_equal(setting_of(&s->cgroup, "cpu.max"), "150000 100000");
     assert_string_equal(s->masked_paths.v[1], "/proc/keys");
     assert_string_equal(s->readonly_paths.v[0], "/proc/sys");
     oci_config_clear(&c);

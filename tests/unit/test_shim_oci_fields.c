@@ -263,22 +263,22 @@ static void derives_processors_and_weights(void **state)
 {
     static const struct {
         const char *cpu;
-        uint64_t quota;
-        uint64_t weight;
+        const char *max;
+        const char *weight;
         uint32_t vcpus;
     } cases[] = {
-        {"{}", 0, 0, 0},
-        {"{\"shares\":0}", 0, 0, 0},
-        {"{\"shares\":1}", 0, 1, 0},
-        {"{\"shares\":2}", 0, 1, 0},
-        {"{\"shares\":262144}", 0, 10000, 0},
-        {"{\"shares\":9000000}", 0, 10000, 0},
-        {"{\"quota\":1000}", 1000, 0, 1},
-        {"{\"quota\":100000}", 100000, 0, 1},
-        {"{\"quota\":100001}", 100001, 0, 2},
-        {"{\"quota\":50000,\"period\":10000}", 50000, 0, 5},
-        {"{\"quota\":51200000}", 51200000, 0, 512},
-        {"{\"period\":50000}", 0, 0, 0},
+        {"{}", "", "", 0},
+        {"{\"shares\":0}", "", "", 0},
+        {"{\"shares\":1}", "", "1", 0},
+        {"{\"shares\":2}", "", "1", 0},
+        {"{\"shares\":262144}", "", "10000", 0},
+        {"{\"shares\":9000000}", "", "10000", 0},
+        {"{\"quota\":1000}", "1000 100000", "", 1},
+        {"{\"quota\":100000}", "100000 100000", "", 1},
+        {"{\"quota\":100001}", "100001 100000", "", 2},
+        {"{\"quota\":50000,\"period\":10000}", "50000 10000", "", 5},
+        {"{\"quota\":51200000}", "51200000 100000", "", 512},
+        {"{\"period\":50000}", "", "", 0},
     };
 
     (void)state;
@@ -288,8 +288,10 @@ static void derives_processors_and_weights(void **state)
         struct err e = ERR_INIT;
 
         assert_ok(parse_tree(tree, &c, &e), e);
-        assert_int_equal(c.container.resources.cpu_quota, cases[i].quota);
-        assert_int_equal(c.container.resources.cpu_weight, cases[i].weight);
+        assert_string_equal(setting_of(&c.container.cgroup, "cpu.max"),
+                            cases[i].max);
+        assert_string_equal(setting_of(&c.container.cgroup, "cpu.weight"),
+                            cases[i].weight);
         assert_int_equal(c.vcpus, cases[i].vcpus);
         json_object_put(tree);
         oci_config_clear(&c);

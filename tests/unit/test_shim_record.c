@@ -185,18 +185,19 @@ static void test_input_ends(void **state)
 
 static void test_metrics(void **state)
 {
-    struct proto_stats_result stats = {.memory_usage = 1,
-                                       .memory_limit = 2,
-                                       .memory_peak = 3,
-                                       .memory_anon = 4,
-                                       .cpu_usage_us = 5,
-                                       .cpu_throttled_us = 6,
-                                       .pids_current = 7,
-                                       .pids_limit = UINT64_MAX};
+    struct proto_stats_result stats = {.untrusted_files = {NULL, 0}};
+    struct spec_setting_list *files = &stats.untrusted_files;
     struct buf bytes = BUF_INIT;
     Io__Containerd__Cgroups__V2__Metrics *metrics;
 
     (void)state;
+    spec_setting_add(files, "memory.current", "1\n");
+    spec_setting_add(files, "memory.max", "2\n");
+    spec_setting_add(files, "memory.peak", "3\n");
+    spec_setting_add(files, "memory.stat", "anon_thp 9\nanon 4\n");
+    spec_setting_add(files, "cpu.stat", "usage_usec 5\nthrottled_usec 6\n");
+    spec_setting_add(files, "pids.current", "7\n");
+    spec_setting_add(files, "pids.max", "max\n");
     assert_string_equal(stats_type_url(), "io.containerd.cgroups.v2.Metrics");
     stats_encode(&stats, &bytes);
     metrics = (Io__Containerd__Cgroups__V2__Metrics *)ttrpc_unpack(
@@ -213,6 +214,7 @@ static void test_metrics(void **state)
     assert_true(metrics->pids->limit == UINT64_MAX);
     protobuf_c_message_free_unpacked(&metrics->base, NULL);
     buf_clear(&bytes);
+    wire_clear(proto_desc(PROTO_STATS_RESULT), &stats);
 }
 
 #define TEST(function) \
