@@ -24,7 +24,7 @@ from common import (  # noqa: F401: the tests import from here
     die_with_parent, eventually, private_mounts, read, write)
 from container import Container, Reader, spec  # noqa: F401
 
-CTL_LIST = 8  # docs/PROTOCOL.md
+CTL_VERSION, CTL_LIST = 2, 8  # docs/PROTOCOL.md
 
 
 class Host:
@@ -117,7 +117,7 @@ class Host:
             probe.settimeout(1)
             try:
                 probe.connect(self.socket)
-                probe.send(struct.pack("<HHI", 1, CTL_LIST, 1))
+                probe.send(struct.pack("<HHI", CTL_VERSION, CTL_LIST, 1))
                 return len(probe.recv(65536)) > 8
             except OSError:
                 return False

@@ -130,10 +130,11 @@ static void refuses_other_versions_and_types(void **state)
     assert_int_equal(raw((uint8_t[8]){3, 0, CTL_LIST}, 8, &e),
                      -EPROTONOSUPPORT);
     assert_said(e, EPROTONOSUPPORT, "speaks version 3, this is 2");
-    assert_int_equal(raw((uint8_t[8]){1, 0, 0}, 8, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, 0}, 8, &e), -EBADMSG);
     assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, CTL_TYPE_COUNT}, 8, &e),
                      -EBADMSG);
-    assert_int_equal(raw((uint8_t[8]){1, 0, 255, 255}, 8, &e), -EBADMSG);
+    assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, 255, 255}, 8, &e),
+                     -EBADMSG);
     assert_said(e, EBADMSG, "unknown packet 65535");
     assert_int_equal(raw((uint8_t[9]){CTL_VERSION, 0, CTL_LIST}, 9, &e),
                      -EBADMSG);
