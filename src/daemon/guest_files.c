@@ -93,7 +93,7 @@ static int check_one(struct guest_files *files, int index, const char *what,
     if (strcmp(digest->hex, wanted->hex) != 0)
         return err_set(e, EBADMSG,
                        "%s %s is not the one that was installed: its SHA-256 "
-                       "is %s, %s says %s",
+                       "digest is %s, %s says %s",
                        what, path, digest->hex, files->digests, wanted->hex);
     return 0;
 }
