@@ -321,15 +321,18 @@ def builder_pids():
 
 
 def open_files():
-    """What domusd has open and could forget to close."""
+    """What domusd has open and could forget to close. It is made to run, or
+    what it always has open would look new later."""
     found = set()
     pid = domusd_pid()
-    if pid:
-        for path in glob.glob("/proc/%d/fd/*" % pid):
-            with contextlib.suppress(OSError):
-                target = os.readlink(path)
-                if target.startswith(("/dev/loop", "/run", "/var")):
-                    found.add(target)
+    if not pid:
+        must("systemctl", "start", "domusd.service")
+        pid = domusd_pid()
+    for path in glob.glob("/proc/%d/fd/*" % pid):
+        with contextlib.suppress(OSError):
+            target = os.readlink(path)
+            if target.startswith(("/dev/loop", "/run", "/var")):
+                found.add(target)
     return found
 
 
@@ -354,35 +357,44 @@ def picture():
     return seen
 
 
-def left_behind(before):
-    now = picture()
+def left_behind(before, now):
     return ["%s left behind: %s" % (kind, each)
             for kind in sorted(now)
             for each in sorted(now[kind] - before[kind])]
 
 
-@contextlib.contextmanager
-def nothing_left():
-    """A test's surroundings: afterwards the host is as it was before."""
-    if RUNTIME == DOMUS:
-        # Or what it always has open would look new.
-        must("systemctl", "start", "domusd.service")
-    before = picture()
-    try:
-        yield
-    except BaseException:
-        remove_ours()
-        raise
-    deadline = time.monotonic() + SETTLE_SECONDS
-    leaks = left_behind(before)
-    while leaks and time.monotonic() < deadline:
-        time.sleep(0.5)
-        leaks = left_behind(before)
-    if leaks:
-        remove_ours()
-        more = len(leaks) - LEAKS_SHOWN
-        raise Failure("\n".join(leaks[:LEAKS_SHOWN]) +
-                      ("\nand %d more" % more if more > 0 else ""))
+class Surroundings:
+    """A test's surroundings: afterwards the host is as it was before. A picture
+    costs seconds under emulation, so the one after a test that left nothing is
+    that before the next."""
+
+    def __init__(self):
+        self.last = None
+
+    @contextlib.contextmanager
+    def __call__(self):
+        before = self.last or picture()
+        self.last = None
+        try:
+            yield
+        except BaseException:
+            remove_ours()
+            raise
+        deadline = time.monotonic() + SETTLE_SECONDS
+        now = picture()
+        while left_behind(before, now) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            now = picture()
+        leaks = left_behind(before, now)
+        if leaks:
+            remove_ours()
+            more = len(leaks) - LEAKS_SHOWN
+            raise Failure("\n".join(leaks[:LEAKS_SHOWN]) +
+                          ("\nand %d more" % more if more > 0 else ""))
+        self.last = now
+
+
+nothing_left = Surroundings()
 
 
 # --- domusd -----------------------------------------------------------------
