@@ -106,6 +106,8 @@ def shim_killed_attached():
     with Attached(["sh", "-c", "while :; do echo line; done"]) as container:
         same("the first line", container.read_line(), "line")
         house.kill_hard(house.shim_of(container.name))
+        # The client removes its FIFOs.
+        same("the exit status", container.end(60).status, 137)
         gone(container.name)
 
 
@@ -148,6 +150,10 @@ def containerd_restarted():
               lambda: house.call("ctr", "version").status == 0)
         same("its task", house.tasks()[container.name], before)
         ctr("task", "kill", "--signal", "SIGKILL", container.name)
+        until("its task ends", lambda: house.tasks()[container.name][1] in
+              DOWN)
+        same("the exit status", house.call("ctr", "task", "delete",
+                                           container.name).status, 137)
         gone(container.name)
 
 
