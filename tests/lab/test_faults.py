@@ -168,7 +168,7 @@ def client_killed():
 
 @test("a reader that stops reading stops the writer, and loses nothing")
 def slow_reader():
-    command = "i=0; while [ $i -lt 200000 ]; do echo $i; i=$((i+1)); done"
+    command = "i=0; while [ $i -lt 60000 ]; do echo $i; i=$((i+1)); done"
     with Attached(["sh", "-c", command]) as container:
         same("the first line", container.read_line(), "0")
         container.child.send_signal(signal.SIGSTOP)
@@ -177,11 +177,11 @@ def slow_reader():
         finally:
             container.child.send_signal(signal.SIGCONT)
         lines = container.end().text.split()
-        same("the number of lines", len(lines), 199999)
-        same("the lines", lines, [str(n) for n in range(1, 200000)])
+        same("the number of lines", len(lines), 59999)
+        same("the lines", lines, [str(n) for n in range(1, 60000)])
 
 
-@test("ten containers, one after the other, leave memory and descriptors "
+@test("six containers, one after the other, leave memory and descriptors "
       "as they were", domus_only=True)
 def many():
     def used():
@@ -191,7 +191,7 @@ def many():
         return resident, len(os.listdir("/proc/%d/fd" % pid))
     run(["true"])
     before = used()
-    for _ in range(10):
+    for _ in range(6):
         same("the exit status", run(["true"]).status, 0)
     after = until("domusd closes its descriptors", lambda: used()
                   if used()[1] <= before[1] + 2 else None, 30)
