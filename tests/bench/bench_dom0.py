@@ -18,6 +18,8 @@ GUEST = os.environ.get("BENCH_GUEST_DIR", "/usr/local/lib/domus")
 IMAGE = os.environ["BENCH_IMAGE"]
 NOOP = os.environ["BENCH_NOOP"]
 MEMORY = 128  # MiB for xl create: what domus gives by default
+OUTPUT_MIB = 64
+EXECS = 20
 # Names of the phases in the shim's log line, in order of time.
 PHASES = [("built_us", "domain built, image ready"),
           ("unpaused_us", "devices attached, unpaused"),
@@ -57,24 +59,90 @@ def shim_pss(pid):
     raise RuntimeError("no Pss of process %d" % pid)
 
 
-def resident(what):
-    """PSS in KiB of the shim of a container that waits."""
-    runtime, options = measure.RUNTIMES[what]
-    name = measure.container_id("bench-pss")
-    subprocess.run(["ctr", "run", "-d", "--runtime", runtime, *options, IMAGE,
-                    name, "sleep", "600"], check=True, timeout=120)
-    try:
-        time.sleep(1)
+class Waiting:
+    """A container that does nothing, for as long as it is looked at."""
+
+    def __init__(self, what):
+        runtime, options = measure.RUNTIMES[what]
+        self.name = measure.container_id("bench")
+        self.execs = 0
+        subprocess.run(["ctr", "run", "-d", "--null-io", "--runtime", runtime,
+                        *options, IMAGE, self.name, "sleep", "3600"],
+                       check=True, timeout=120)
+
+    def words(self, *options):
+        self.execs += 1
+        return ["ctr", "task", "exec", "--exec-id", "e%d" % self.execs,
+                *options, self.name]
+
+    def exec_seconds(self):
+        result = measure.watch(self.words() + ["echo", "first"])
+        if result.status or result.first_byte is None:
+            raise RuntimeError("exec: exit code %s: %s" % (
+                result.status, result.output.decode()))
+        return result.first_byte
+
+    def exec_detached(self):
+        subprocess.run(self.words("-d") + ["sleep", "3600"], check=True,
+                       timeout=60, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)
+
+    def pss(self):
+        """KiB of its shim."""
         done = subprocess.run(["pgrep", "-f",
-                               "containerd-shim-(domus|runc)-v2.*" + name],
-                              check=True, stdout=subprocess.PIPE)
+                               "containerd-shim-(domus|runc)-v2.*" +
+                               self.name], check=True, stdout=subprocess.PIPE)
         return shim_pss(int(done.stdout.split()[0]))
-    finally:
-        subprocess.run(["ctr", "task", "kill", "-s", "KILL", name],
+
+    def __enter__(self):
+        time.sleep(1)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ctr", "task", "kill", "-s", "KILL", self.name],
                        check=False)
         time.sleep(1)
-        subprocess.run(["ctr", "task", "rm", "-f", name], check=False)
-        subprocess.run(["ctr", "container", "rm", name], check=False)
+        subprocess.run(["ctr", "task", "rm", "-f", self.name], check=False,
+                       stdout=subprocess.DEVNULL)
+        subprocess.run(["ctr", "container", "rm", self.name], check=False)
+
+
+def execs():
+    """Seconds of an exec, and KiB of the shim alone and with many open."""
+    seconds = {"domus PV": [], "runc": []}
+    alone, loaded = {}, {}
+    with Waiting("domus PV") as domus, Waiting("runc") as runc:
+        both = (("domus PV", domus), ("runc", runc))
+        for what, container in both:
+            container.exec_seconds()  # programs are read
+            alone[what] = container.pss()
+        for number in range(ROUNDS):
+            for what, container in both:
+                seconds[what].append(container.exec_seconds())
+                say("round %d of %d: exec, %s %.2f s" % (
+                    number + 1, ROUNDS, what, seconds[what][-1]))
+        for what, container in both:
+            for _ in range(EXECS):
+                container.exec_detached()
+            loaded[what] = container.pss()
+    return seconds, alone, loaded
+
+
+def throughput():
+    """MiB a second from a container's stdout to who reads ctr's."""
+    rates = {"domus PV": [], "runc": []}
+    for number in range(ROUNDS):
+        for what, taken in rates.items():
+            result = measure.run_container(what, IMAGE, [
+                "sh", "-c", "dd if=/dev/zero bs=64k count=%d 2>/dev/null" %
+                (OUTPUT_MIB * 16)])
+            if result.status or len(result.output) != OUTPUT_MIB << 20:
+                raise RuntimeError("%s: exit code %s, %d bytes" % (
+                    what, result.status, len(result.output)))
+            taken.append(OUTPUT_MIB / (result.total - result.first_byte))
+            say("round %d of %d: stdout, %s %.1f MiB/s" % (
+                number + 1, ROUNDS, what, taken[-1]))
+    return rates
 
 
 def memory_runs(what, mebibytes):
@@ -177,11 +245,23 @@ def main():
                  for what in ("domus PV", "domus PVH")])
     markdown(rows)
 
+    seconds, alone, loaded = execs()
+    rates = throughput()
+    rows = [["in a running container", "domus PV", "runc", "ratio"]]
+    for meaning, taken, form in (
+            ("exec to first byte, s", seconds, "%.2f"),
+            ("stdout, MiB/s", rates, "%.1f")):
+        pair = [median(taken[what]) for what in ("domus PV", "runc")]
+        rows.append([meaning] + [form % value for value in pair] +
+                    ["%.2f" % (pair[0] / pair[1])])
+    markdown(rows)
+
     rows = [["size", "value"]]
     for what, name in (("domus PV", "domus"), ("runc", "runc")):
-        values = [resident(what) for _ in range(ROUNDS)]
         rows.append(["PSS of the shim of " + name,
-                     "%.2f MiB" % (median(values) / 1024)])
+                     "%.2f MiB" % (alone[what] / 1024)])
+        rows.append(["the same with %d execs open" % EXECS,
+                     "%.2f MiB" % (loaded[what] / 1024)])
     for what in ("domus PV", "domus PVH"):
         least = floor(what)
         rows.append(["least guest memory that runs busybox, " + what[6:],
