@@ -86,7 +86,9 @@ static int keep_only(int *sync, struct err *e)
     return 0;
 }
 
-static int build_world(const struct child *child, int *sync, struct err *e)
+static int build_world(const struct child *child,
+                       const struct process_seal *seal, int *sync,
+                       struct err *e)
 {
     const struct spec_container *spec = child->spec;
     int r = take_stdio(child, e);
@@ -106,22 +108,14 @@ static int build_world(const struct child *child, int *sync, struct err *e)
     if (r == 0)
         r = keep_only(sync, e);
     if (r == 0)
-        r = process_become(&spec->process, e);
+        r = process_become(&spec->process, seal, e);
     return r;
-}
-
-static char **argument_vector(const struct string_list *list)
-{
-    char **v = xcalloc(list->n + 1, sizeof(*v));
-
-    for (size_t i = 0; i < list->n; i++)
-        v[i] = list->v[i];
-    return v;
 }
 
 void child_run(const struct child *child)
 {
     const struct spec_process *p = &child->spec->process;
+    const struct process_seal seal = process_seal_of(child->spec);
     const struct err ready = ERR_INIT;
     struct err e = ERR_INIT;
     int sync = child->sync;
@@ -130,7 +124,7 @@ void child_run(const struct child *child)
     char go;
 
     reset_signals();
-    if (build_world(child, &sync, &e) < 0 ||
+    if (build_world(child, &seal, &sync, &e) < 0 ||
         process_find_program(p, &program, &e) < 0) {
         report(sync, &e);
         _exit(EXIT_CANNOT_RUN);
@@ -140,8 +134,7 @@ void child_run(const struct child *child)
     /* The agent's end closes when the container is not to start at all. */
     if (recv(sync, &go, 1, 0) != 1)
         _exit(EXIT_CANNOT_RUN);
-    (void)execve(program, argument_vector(&p->args), argument_vector(&env));
-    (void)err_set(&e, errno, "exec: \"%s\": %s", p->args.v[0], strerror(errno));
+    (void)process_execute(p, &seal, program, &env, &e);
     report(sync, &e);
     _exit(e.code == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
 }

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,19 +12,26 @@
 #include <unistd.h>
 
 #include "domus/mem.h"
+#include "priority.h"
+#include "seccomp.h"
 
 /* An image's /etc/passwd that is larger is not looked at. */
 #define PASSWD_MAX (1024 * 1024)
 
+struct process_seal process_seal_of(const struct spec_container *spec)
+{
+    return (struct process_seal){
+        .seccomp = spec->seccomp,
+        .seccomp_flags = spec->seccomp_flags,
+        .has_personality = spec->has_personality,
+        .personality = spec->personality,
+    };
+}
+
 int process_set_oom_score(const struct spec_process *p, struct err *e)
 {
-    int64_t score = p->has_oom_score_adj ? p->oom_score_adj : 0;
-    _cleanup_fd_ int fd =
-        open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0 || dprintf(fd, "%lld", (long long)score) < 0)
-        return err_errno(e, "set oom_score_adj to %lld", (long long)score);
-    return 0;
+    return priority_set_oom_score(p->has_oom_score_adj ? p->oom_score_adj : 0,
+                                  e);
 }
 
 static int set_limits(const struct spec_process *p, struct err *e)
@@ -115,14 +123,26 @@ static int enter_cwd(const struct spec_process *p, struct err *e)
     return 0;
 }
 
-int process_become(const struct spec_process *p, struct err *e)
+static int set_scheduling(const struct spec_process *p,
+                          const struct process_seal *seal, struct err *e)
+{
+    int r = 0;
+
+    if (seal->has_personality && personality(seal->personality) < 0)
+        r = err_errno(e, "set the personality 0x%x", seal->personality);
+    if (r == 0 && p->has_scheduler)
+        r = priority_set_scheduler(&p->scheduler, e);
+    if (r == 0 && p->has_io_priority)
+        r = priority_set_io(p->io_class, p->io_priority, e);
+    return r;
+}
+
+static int drop_privileges(const struct spec_process *p, struct err *e)
 {
     int last = last_capability();
-    int r = set_limits(p, e);
+    int r = 0;
 
-    if (r == 0)
-        r = enter_cwd(p, e);
-    if (r == 0 && p->has_capabilities)
+    if (p->has_capabilities)
         r = drop_bounding(p->capabilities.bounding, last, e);
     if (r == 0 && p->has_capabilities && prctl(PR_SET_KEEPCAPS, 1) < 0)
         r = err_errno(e, "keep capabilities");
@@ -130,11 +150,59 @@ int process_become(const struct spec_process *p, struct err *e)
         r = set_user(p, e);
     if (r == 0 && p->has_capabilities)
         r = set_capabilities(&p->capabilities, last, e);
-    if (r == 0 && p->no_new_privileges &&
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        r = err_errno(e, "set no_new_privs");
-    (void)umask(p->has_umask ? p->umask & 07777 : 0022);
     return r;
+}
+
+int process_become(const struct spec_process *p,
+                   const struct process_seal *seal, struct err *e)
+{
+    struct err closed = ERR_INIT;
+    int entered;
+    int r = set_scheduling(p, seal, e);
+
+    if (r == 0)
+        r = set_limits(p, e);
+    (void)umask(p->has_umask ? p->umask & 07777 : 0022);
+    if (r < 0)
+        return r;
+    /* A directory may be closed to root, where the user's own are not. */
+    entered = enter_cwd(p, &closed);
+    if (entered < 0 && entered != -EACCES)
+        return err_set(e, closed.code, "%s", closed.text);
+    if (p->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_errno(e, "set no_new_privs");
+    if (!p->no_new_privileges)
+        r = seccomp_load(&seal->seccomp, seal->seccomp_flags, e);
+    if (r == 0)
+        r = drop_privileges(p, e);
+    if (r == 0 && entered < 0)
+        r = enter_cwd(p, e);
+    return r;
+}
+
+static char **vector(const struct string_list *list)
+{
+    char **v = xcalloc(list->n + 1, sizeof(*v));
+
+    for (size_t i = 0; i < list->n; i++)
+        v[i] = list->v[i];
+    return v;
+}
+
+int process_execute(const struct spec_process *p,
+                    const struct process_seal *seal, const char *program,
+                    const struct string_list *env, struct err *e)
+{
+    _cleanup_free_ char **args = vector(&p->args);
+    _cleanup_free_ char **environment = vector(env);
+    int code;
+
+    if (p->no_new_privileges &&
+        seccomp_load(&seal->seccomp, seal->seccomp_flags, e) < 0)
+        return -e->code;
+    (void)execve(program, args, environment);
+    code = errno;
+    return err_set(e, code, "exec: \"%s\": %s", p->args.v[0], strerror(code));
 }
 
 static const char *lookup(const struct string_list *env, const char *name)

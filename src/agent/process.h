@@ -9,11 +9,40 @@
 #include "domus/err.h"
 #include "domus/spec.h"
 
-/* Needs the guest's /proc, so it comes before the change of root. */
+/* What every process of a container has in common, a later one too. All of it
+ * is borrowed from whoever keeps the container's specification. */
+struct process_seal {
+    struct byte_list seccomp; /* empty: none */
+    uint64_t seccomp_flags;
+    bool has_personality;
+    uint32_t personality;
+};
+
+struct process_seal process_seal_of(const struct spec_container *spec);
+
+/*
+ * The way of a process, first or later, once it is in its namespaces:
+ *
+ *   process_set_oom_score()   needs the guest's /proc
+ *   process_become()          inside the new root
+ *   process_find_program() and process_environment()
+ *   process_execute()
+ */
 int process_set_oom_score(const struct spec_process *p, struct err *e);
 
-/* Limits, user, capabilities and working directory, inside the new root. */
-int process_become(const struct spec_process *p, struct err *e);
+/*
+ * Scheduler, limits, working directory, user and capabilities. Without
+ * no_new_privs only a privileged process may load a seccomp filter, so then it
+ * is loaded here, before the capabilities go.
+ */
+int process_become(const struct spec_process *p,
+                   const struct process_seal *seal, struct err *e);
+
+/* With no_new_privs the filter is loaded here, so that it need not allow
+ * anything but execve(2). Returns only when that failed. */
+int process_execute(const struct spec_process *p,
+                    const struct process_seal *seal, const char *program,
+                    const struct string_list *env, struct err *e);
 
 /* The environment to run with: env, and HOME from /etc/passwd if missing. */
 struct string_list process_environment(const struct spec_process *p);
