@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include "domus/link.h"
 #include "domus/loop.h"
@@ -27,6 +28,7 @@ struct agent {
     struct link *link;            /* owned */
     struct container *containers; /* owned, a list */
     int cgroup;                   /* owned; containers' groups are beneath */
+    struct rlimit files;          /* for its children, before it raised it */
     bool welcomed;
 };
 
@@ -37,8 +39,10 @@ int session_begin(struct agent *agent, struct chan *chan, struct err *e);
 /* e NULL or without a code: success. */
 void session_answer(struct agent *agent, uint32_t request, const struct err *e,
                     uint32_t pid);
+/* exec: empty for the first process. */
 void session_exited(struct agent *agent, const char *container,
-                    uint32_t status);
+                    const char *exec, uint32_t status);
+void session_oom(struct agent *agent, const char *container);
 /* Something that no request is answered with, but people should know. */
 void session_warn(struct agent *agent, const struct err *e);
 

@@ -10,8 +10,10 @@
 
 #define DEPTH_MAX 16
 /* memory.stat is the largest of the files that are read, at some 2 KB. */
-#define FILE_MAX    8192
-#define PIDS_SIGNAL 4096
+#define FILE_MAX 8192
+/* Room for the ids to signal: at first, and as many as a kernel can have. */
+#define PIDS_SIGNAL     4096
+#define PIDS_SIGNAL_MAX (4 * 1024 * 1024)
 
 static int read_file(int dir, const char *name, char text[FILE_MAX])
 {
@@ -73,24 +75,107 @@ static bool may_set(const char *name)
            strncmp(name, "cgroup.", strlen("cgroup.")) != 0;
 }
 
+static int set_one(int cgroup, const struct spec_setting *s, struct err *e)
+{
+    int r = may_set(s->name) ? write_file(cgroup, s->name, s->value) : -EINVAL;
+
+    if (r == -ENOENT)
+        return err_set(e, ENOTSUP,
+                       "limit %s: the guest's kernel has no such controller",
+                       s->name);
+    if (r < 0)
+        return err_set(e, -r, "set %s to %s: %s", s->name, s->value,
+                       strerror(-r));
+    return 0;
+}
+
 int cgroup_set(int cgroup, const struct spec_setting_list *settings,
                struct err *e)
 {
-    for (size_t i = 0; i < settings->n; i++) {
-        const struct spec_setting *s = &settings->v[i];
-        int r =
-            may_set(s->name) ? write_file(cgroup, s->name, s->value) : -EINVAL;
+    int r = 0;
 
-        if (r == -ENOENT)
-            return err_set(e, ENOTSUP,
-                           "limit %s: the guest's kernel has no such "
-                           "controller",
-                           s->name);
-        if (r < 0)
-            return err_set(e, -r, "set %s to %s: %s", s->name, s->value,
-                           strerror(-r));
+    for (size_t i = 0; i < settings->n && r == 0; i++)
+        r = set_one(cgroup, &settings->v[i], e);
+    return r;
+}
+
+/* Of a number in a file or setting; "max" and what is no number is no bound. */
+static uint64_t bound_of(const char *text)
+{
+    char *end;
+    unsigned long long n;
+
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    return end == text || errno || *text == '-' ? UINT64_MAX : n;
+}
+
+static int check_memory_max(int cgroup, const struct spec_setting_list *l,
+                            struct err *e)
+{
+    char text[FILE_MAX];
+
+    for (size_t i = 0; i < l->n; i++) {
+        uint64_t used;
+
+        if (strcmp(l->v[i].name, "memory.max") != 0 ||
+            read_file(cgroup, "memory.current", text) < 0)
+            continue;
+        used = bound_of(text);
+        if (used != UINT64_MAX && used > bound_of(l->v[i].value))
+            return err_set(e, EBUSY,
+                           "a memory limit of %s bytes is less than the %llu "
+                           "in use",
+                           l->v[i].value, (unsigned long long)used);
     }
     return 0;
+}
+
+/* A file with a line for each device takes them one by one. */
+static int restore(int cgroup, const struct spec_setting *old)
+{
+    _cleanup_free_ char *copy = xstrdup(old->value);
+    char *rest = copy, *line;
+    int r = 0;
+
+    if (strncmp(old->name, "io.", 3) != 0)
+        return write_file(cgroup, old->name, old->value);
+    while (r == 0 && (line = strsep(&rest, "\n")))
+        if (*line)
+            r = write_file(cgroup, old->name, line);
+    return r;
+}
+
+int cgroup_update(int cgroup, const struct spec_setting_list *settings,
+                  bool check_memory, struct err *e)
+{
+    struct spec_setting_list old = {NULL, 0};
+    char text[FILE_MAX];
+    size_t done = 0;
+    int r = check_memory ? check_memory_max(cgroup, settings, e) : 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < settings->n; i++) {
+        const char *name = settings->v[i].name;
+
+        if (!may_set(name) || read_file(cgroup, name, text) < 0)
+            text[0] = '\0';
+        spec_setting_add(&old, name, text);
+    }
+    while (done < settings->n && r == 0) {
+        r = set_one(cgroup, &settings->v[done], e);
+        done += r == 0;
+    }
+    while (r < 0 && done-- > 0)
+        if (restore(cgroup, &old.v[done]) < 0) {
+            (void)err_wrap(e, "%s could not be put back", old.v[done].name);
+            r = -e->code;
+        }
+    for (size_t i = 0; i < old.n; i++)
+        wire_clear(&spec_setting_desc, &old.v[i]);
+    free(old.v);
+    return r;
 }
 
 int cgroup_make(int base, const char *name,
@@ -167,15 +252,52 @@ size_t cgroup_pids(int cgroup, pid_t *pids, size_t max)
     return walk_pids(cgroup, pids, max, 0);
 }
 
+int cgroup_freeze(int cgroup, bool freeze, struct err *e)
+{
+    int r = write_file(cgroup, "cgroup.freeze", freeze ? "1" : "0");
+
+    return r < 0 ? err_set(e, -r, "%s a cgroup: %s", freeze ? "freeze" : "thaw",
+                           strerror(-r))
+                 : 0;
+}
+
+int cgroup_open_events(int cgroup, const char *name)
+{
+    int fd = openat(cgroup, name, O_RDONLY | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int cgroup_counter(int events, const char *name, uint64_t *value_out)
+{
+    char text[FILE_MAX];
+    char *rest = text, *line;
+    size_t n = strlen(name);
+    ssize_t got = pread(events, text, sizeof(text) - 1, 0);
+
+    if (got < 0)
+        return -errno;
+    text[got] = '\0';
+    while ((line = strsep(&rest, "\n")))
+        if (strncmp(line, name, n) == 0 && line[n] == ' ') {
+            *value_out = strtoull(line + n + 1, NULL, 10);
+            return 0;
+        }
+    return -ENOENT;
+}
+
 int cgroup_signal(int cgroup, int signal, struct err *e)
 {
     _cleanup_free_ pid_t *pids = NULL;
-    size_t n;
+    size_t max = PIDS_SIGNAL / 2, n;
 
     if (signal == SIGKILL)
         return cgroup_kill(cgroup, e);
-    pids = xcalloc(PIDS_SIGNAL, sizeof(*pids));
-    n = cgroup_pids(cgroup, pids, PIDS_SIGNAL);
+    do {
+        max *= 2;
+        pids = xreallocarray(pids, max, sizeof(*pids));
+        n = cgroup_pids(cgroup, pids, max);
+    } while (n == max && max < PIDS_SIGNAL_MAX);
     for (size_t i = 0; i < n; i++)
         if (kill(pids[i], signal) < 0 && errno != ESRCH)
             return err_errno(e, "signal process %d", (int)pids[i]);

@@ -7,6 +7,7 @@
 #ifndef AGENT_CGROUP_H
 #define AGENT_CGROUP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,6 +24,14 @@ int cgroup_enable_controllers(int base, struct err *e);
 int cgroup_set(int cgroup, const struct spec_setting_list *settings,
                struct err *e);
 
+/*
+ * The same for a group in use: when one fails, those before it get their old
+ * values back. check_memory: fails with EBUSY when a new memory.max is less
+ * than what is used.
+ */
+int cgroup_update(int cgroup, const struct spec_setting_list *settings,
+                  bool check_memory, struct err *e);
+
 /* Makes the group name with its settings, or nothing. */
 int cgroup_make(int base, const char *name,
                 const struct spec_setting_list *settings, int *cgroup_out,
@@ -30,6 +39,14 @@ int cgroup_make(int base, const char *name,
 
 /* Kills everything in it. */
 int cgroup_kill(int cgroup, struct err *e);
+/* Asks for it; cgroup.events says when it is so. */
+int cgroup_freeze(int cgroup, bool freeze, struct err *e);
+
+/* A file of counters, to be polled for POLLPRI; or a negative errno. */
+int cgroup_open_events(int cgroup, const char *name);
+/* "name number" of such a file; reading it arms the poll. */
+int cgroup_counter(int events, const char *name, uint64_t *value_out);
+
 int cgroup_signal(int cgroup, int signal, struct err *e);
 
 /* Process ids, at most max of them; how many there were. */

@@ -2,24 +2,11 @@
  * child.h - a container's first process between clone() and exec: it builds
  * its own world, reports that it is ready or what failed, waits for the word
  * to go, and becomes the container's program.
- *
- * The agent and it share a SOCK_SEQPACKET pair. Its end closes on exec, so
- * the agent sees the end of file when the program runs.
  */
 #ifndef AGENT_CHILD_H
 #define AGENT_CHILD_H
 
-#include <stdint.h>
-
 #include "domus/spec.h"
-
-#define CHILD_TEXT_MAX 1024
-
-/* code 0: ready to start. Else an errno value, and the process is ending. */
-struct child_report {
-    uint32_t code;
-    char text[CHILD_TEXT_MAX];
-};
 
 struct child {
     const struct spec_container *spec;

@@ -1,60 +1,34 @@
-#include "container.h"
+#include "container_impl.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <linux/sched.h>
-
-#include "cgroup.h"
-#include "child.h"
 #include "domus/mem.h"
-#include "early.h"
+#include "exec.h"
+#include "start.h"
 #include "streams.h"
 
-/* More than the wait for a root device takes, see rootfs.c. */
-#define CREATE_DEADLINE_MS 40000
 #define DELETE_DEADLINE_MS 10000
 #define DELETE_RETRY_MS    10
-
-/* The domain is the container's network namespace and user namespace: its
- * network belongs to the sandbox alone, and pods share it. */
-#define NAMESPACES_CLONE (CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
-#define NAMESPACES_KNOWN \
-    (NAMESPACES_CLONE | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWNET)
-
-struct container {
-    struct container *next;
-    struct agent *agent; /* borrowed */
-    enum container_state state;
-    char *id;
-    /* With a prefix: an id may be "cgroup.procs". */
-    char *cgroup_name;
-    int cgroup;
-    bool pid_namespace;
-    pid_t pid; /* of the first process, 0 once it was reaped */
-    int sync;
-    struct loop_fd *sync_source;
-    struct loop_timer *timer; /* deadline of CREATE, next try of DELETE */
-    int64_t delete_until;
-    uint32_t request; /* CREATE, START or DELETE that waits for its answer */
-    uint32_t stdin_stream;
-    struct err failure; /* of CREATE or START, told by the first process */
-};
+/* Between the end of the first process and that of the others, which were
+ * killed. */
+#define ENDING_DEADLINE_MS 10000
 
 static int finish_delete(struct container *c, struct err *e);
+static void delete_too_long(void *context);
 
-static const char *const state_names[CONTAINER_STATE_COUNT] = {
+const char *const container_state_names[CONTAINER_STATE_COUNT] = {
     [CONTAINER_CREATING] = "being created",
     [CONTAINER_CREATED] = "created",
     [CONTAINER_STARTING] = "being started",
     [CONTAINER_RUNNING] = "running",
+    [CONTAINER_PAUSING] = "being paused",
+    [CONTAINER_PAUSED] = "paused",
+    [CONTAINER_RESUMING] = "being resumed",
+    [CONTAINER_ENDING] = "ending",
     [CONTAINER_STOPPED] = "stopped",
     [CONTAINER_DELETING] = "being deleted",
 };
@@ -65,17 +39,23 @@ static void close_sync(struct container *c)
     close_fd(&c->sync);
 }
 
-static void container_free(struct container *c)
+void container_free(struct container *c)
 {
     close_sync(c);
     loop_remove_timer(&c->timer);
+    loop_remove_fd(&c->events_source);
+    close_fd(&c->events);
+    container_unwatch_memory(c);
     close_fd(&c->cgroup);
+    close_fd(&c->pidfd);
+    close_fd(&c->terminal);
+    wire_clear(&spec_container_desc, &c->kept);
     free(c->cgroup_name);
     free(c->id);
     free(c);
 }
 
-static void container_unlink(struct container *c)
+void container_unlink(struct container *c)
 {
     struct container **at = &c->agent->containers;
 
@@ -104,7 +84,7 @@ int container_cgroup(const struct container *c)
 
 /* --- what happens in which state --- */
 
-static void answer(struct container *c, const struct err *e, pid_t pid)
+void container_answer(struct container *c, const struct err *e, pid_t pid)
 {
     session_answer(c->agent, c->request, e, (uint32_t)pid);
 }
@@ -120,7 +100,7 @@ static int on_created(struct container *c, const struct container_event *event,
     }
     loop_remove_timer(&c->timer);
     c->state = CONTAINER_CREATED;
-    answer(c, NULL, c->pid);
+    container_answer(c, NULL, c->pid);
     return 0;
 }
 
@@ -149,8 +129,14 @@ static int on_executed(struct container *c, const struct container_event *event,
     (void)event;
     (void)e;
     c->state = CONTAINER_RUNNING;
-    answer(c, &c->failure, c->failure.code ? 0 : c->pid);
+    container_answer(c, &c->failure, c->failure.code ? 0 : c->pid);
     return 0;
+}
+
+static int on_exec(struct container *c, const struct container_event *event,
+                   struct err *e)
+{
+    return exec_create(c, event->request, event->exec, e);
 }
 
 static int on_signal(struct container *c, const struct container_event *event,
@@ -161,6 +147,33 @@ static int on_signal(struct container *c, const struct container_event *event,
     if (kill(c->pid, event->signal) < 0)
         return err_errno(e, "signal container %s", c->id);
     return 0;
+}
+
+static int on_resize(struct container *c, const struct container_event *event,
+                     struct err *e)
+{
+    int r = streams_resize(c->terminal, event->resize->width,
+                           event->resize->height, e);
+
+    return r < 0 ? err_wrap(e, "container %s", c->id) : 0;
+}
+
+static int on_update(struct container *c, const struct container_event *event,
+                     struct err *e)
+{
+    const struct proto_update *u = event->update;
+
+    if (cgroup_update(c->cgroup, &u->cgroup, u->check_memory, e) < 0)
+        return err_wrap(e, "update container %s", c->id);
+    return 0;
+}
+
+static int on_signal_ending(struct container *c,
+                            const struct container_event *event, struct err *e)
+{
+    if (event->all)
+        return cgroup_signal(c->cgroup, event->signal, e);
+    return err_set(e, ESRCH, "container %s has ended", c->id);
 }
 
 static int on_signal_stopped(struct container *c,
@@ -179,7 +192,7 @@ static int on_create_failed(struct container *c,
                       "the first process of container %s ended before it was "
                       "ready (wait status 0x%x)",
                       c->id, (unsigned)event->status);
-    answer(c, &c->failure, 0);
+    container_answer(c, &c->failure, 0);
     (void)cgroup_kill(c->cgroup, e);
     if (cgroup_remove(c->agent->cgroup, c->cgroup_name, e) < 0)
         session_warn(c->agent, e);
@@ -187,34 +200,95 @@ static int on_create_failed(struct container *c,
     return 0;
 }
 
-static void tell_exit(struct container *c, int status)
+uint32_t container_exit_code(int status)
 {
-    uint32_t code = WIFSIGNALED(status) ? 128 + (uint32_t)WTERMSIG(status)
-                                        : (uint32_t)WEXITSTATUS(status);
+    return WIFSIGNALED(status) ? 128 + (uint32_t)WTERMSIG(status)
+                               : (uint32_t)WEXITSTATUS(status);
+}
 
+static void take_exit(struct container *c, int status)
+{
     c->pid = 0;
+    c->status = status;
+    c->exit_due = true;
     close_sync(c);
-    session_exited(c->agent, c->id, code);
+    close_fd(&c->pidfd);
+}
+
+static void tell_exit(struct container *c)
+{
+    if (!c->exit_due)
+        return;
+    c->exit_due = false;
+    container_check_memory(c);
+    session_exited(c->agent, c->id, "", container_exit_code(c->status));
+}
+
+static int stop(struct container *c)
+{
+    loop_remove_timer(&c->timer);
+    c->state = CONTAINER_STOPPED;
+    tell_exit(c);
+    return 0;
+}
+
+static void ending_too_long(void *context)
+{
+    struct container *c = context;
+    struct err e = ERR_INIT;
+
+    c->timer = NULL;
+    (void)err_set(&e, ETIMEDOUT,
+                  "%zu killed processes of container %s are not gone after "
+                  "%d s",
+                  c->exec_count, c->id, ENDING_DEADLINE_MS / 1000);
+    session_warn(c->agent, &e);
+    (void)stop(c);
 }
 
 /* The kernel ends a pid namespace with its first process; without one, what
- * that process left behind is ended here. */
+ * that process left behind is ended here. Either way execs end first. */
 static int on_exit_usual(struct container *c,
                          const struct container_event *event, struct err *e)
 {
-    c->state = CONTAINER_STOPPED;
-    tell_exit(c, event->status);
-    if (!c->pid_namespace && cgroup_kill(c->cgroup, e) < 0)
+    take_exit(c, event->status);
+    if ((!c->pid_namespace || c->execs) && cgroup_kill(c->cgroup, e) < 0)
         session_warn(c->agent, e);
+    if (!c->execs)
+        return stop(c);
+    c->state = CONTAINER_ENDING;
+    c->timer =
+        loop_add_timer(c->agent->loop, ENDING_DEADLINE_MS, ending_too_long, c);
     return 0;
+}
+
+static int on_exit_freezing(struct container *c,
+                            const struct container_event *event, struct err *e)
+{
+    container_freeze_give_up(c, "has ended");
+    return on_exit_usual(c, event, e);
+}
+
+static int on_execs_gone(struct container *c,
+                         const struct container_event *event, struct err *e)
+{
+    (void)event;
+    (void)e;
+    return stop(c);
+}
+
+static void begin_delete(struct container *c, uint32_t request)
+{
+    loop_remove_timer(&c->timer);
+    c->request = request;
+    c->state = CONTAINER_DELETING;
+    c->delete_until = loop_now() + DELETE_DEADLINE_MS;
 }
 
 static int on_delete_dead(struct container *c,
                           const struct container_event *event, struct err *e)
 {
-    c->request = event->request;
-    c->state = CONTAINER_DELETING;
-    c->delete_until = loop_now() + DELETE_DEADLINE_MS;
+    begin_delete(c, event->request);
     return finish_delete(c, e);
 }
 
@@ -225,17 +299,52 @@ static int on_delete_live(struct container *c,
 
     if (r < 0)
         return r;
-    c->request = event->request;
-    c->state = CONTAINER_DELETING;
-    c->delete_until = loop_now() + DELETE_DEADLINE_MS;
+    begin_delete(c, event->request);
+    c->timer =
+        loop_add_timer(c->agent->loop, DELETE_DEADLINE_MS, delete_too_long, c);
     return 0;
+}
+
+static int on_delete_freezing(struct container *c,
+                              const struct container_event *event,
+                              struct err *e)
+{
+    container_freeze_give_up(c, "is being deleted");
+    return on_delete_live(c, event, e);
+}
+
+/* A process that waits in the kernel; DELETE may come again. */
+static void delete_too_long(void *context)
+{
+    struct container *c = context;
+    struct err e = ERR_INIT;
+
+    c->timer = NULL;
+    c->state = c->pid ? CONTAINER_RUNNING : CONTAINER_ENDING;
+    (void)err_set(&e, EBUSY,
+                  "processes of container %s did not end within "
+                  "%d s of being killed",
+                  c->id, DELETE_DEADLINE_MS / 1000);
+    container_answer(c, &e, 0);
+}
+
+static int on_execs_gone_deleting(struct container *c,
+                                  const struct container_event *event,
+                                  struct err *e)
+{
+    (void)event;
+    if (c->pid)
+        return 0;
+    loop_remove_timer(&c->timer);
+    tell_exit(c);
+    return finish_delete(c, e);
 }
 
 static int on_exit_deleting(struct container *c,
                             const struct container_event *event, struct err *e)
 {
-    tell_exit(c, event->status);
-    return finish_delete(c, e);
+    take_exit(c, event->status);
+    return c->execs ? 0 : on_execs_gone_deleting(c, event, e);
 }
 
 static void delete_again(void *context)
@@ -253,8 +362,11 @@ static int finish_delete(struct container *c, struct err *e)
     struct err why = ERR_INIT;
 
     (void)e;
-    if (cgroup_remove(c->agent->cgroup, c->cgroup_name, &why) < 0 &&
-        why.code == EBUSY && loop_now() < c->delete_until) {
+    if (c->execs)
+        (void)err_set(&why, EBUSY, "container %s has processes left", c->id);
+    else
+        (void)cgroup_remove(c->agent->cgroup, c->cgroup_name, &why);
+    if (why.code == EBUSY && loop_now() < c->delete_until) {
         (void)cgroup_kill(c->cgroup, &why);
         c->timer =
             loop_add_timer(c->agent->loop, DELETE_RETRY_MS, delete_again, c);
@@ -262,12 +374,12 @@ static int finish_delete(struct container *c, struct err *e)
     }
     if (why.code == EBUSY) {
         c->state = CONTAINER_STOPPED;
-        answer(c, &why, 0);
+        container_answer(c, &why, 0);
         return 0;
     }
     if (c->stdin_stream)
         stream_abandon(c->agent->link, c->stdin_stream);
-    answer(c, why.code ? &why : NULL, 0);
+    container_answer(c, why.code ? &why : NULL, 0);
     container_unlink(c);
     return 0;
 }
@@ -289,6 +401,8 @@ static container_act_fn
                 [CONTAINER_EXIT] = on_exit_usual,
                 [CONTAINER_START] = on_start,
                 [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
+                [CONTAINER_UPDATE] = on_update,
                 [CONTAINER_DELETE] = on_delete_live,
             },
         [CONTAINER_STARTING] =
@@ -296,11 +410,45 @@ static container_act_fn
                 [CONTAINER_REPORT] = on_start_failed,
                 [CONTAINER_EXECUTED] = on_executed,
                 [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
             },
         [CONTAINER_RUNNING] =
             {
                 [CONTAINER_EXIT] = on_exit_usual,
+                [CONTAINER_EXEC] = on_exec,
                 [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
+                [CONTAINER_PAUSE] = container_pause,
+                [CONTAINER_UPDATE] = on_update,
+                [CONTAINER_DELETE] = on_delete_live,
+            },
+        [CONTAINER_PAUSING] =
+            {
+                [CONTAINER_EXIT] = on_exit_freezing,
+                [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
+                [CONTAINER_DELETE] = on_delete_freezing,
+            },
+        [CONTAINER_PAUSED] =
+            {
+                [CONTAINER_EXIT] = on_exit_usual,
+                [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
+                [CONTAINER_RESUME] = container_resume,
+                [CONTAINER_UPDATE] = on_update,
+                [CONTAINER_DELETE] = on_delete_live,
+            },
+        [CONTAINER_RESUMING] =
+            {
+                [CONTAINER_EXIT] = on_exit_freezing,
+                [CONTAINER_SIGNAL] = on_signal,
+                [CONTAINER_RESIZE] = on_resize,
+                [CONTAINER_DELETE] = on_delete_freezing,
+            },
+        [CONTAINER_ENDING] =
+            {
+                [CONTAINER_EXECS_GONE] = on_execs_gone,
+                [CONTAINER_SIGNAL] = on_signal_ending,
                 [CONTAINER_DELETE] = on_delete_live,
             },
         [CONTAINER_STOPPED] =
@@ -311,6 +459,7 @@ static container_act_fn
         [CONTAINER_DELETING] =
             {
                 [CONTAINER_EXIT] = on_exit_deleting,
+                [CONTAINER_EXECS_GONE] = on_execs_gone_deleting,
             },
 };
 
@@ -325,7 +474,7 @@ int container_handle(struct container *c, const struct container_event *event,
 {
     if (!container_allows(c->state, event->type))
         return err_set(e, EBUSY, "container %s is %s", c->id,
-                       state_names[c->state]);
+                       container_state_names[c->state]);
     return act[c->state][event->type](c, event, e);
 }
 
@@ -353,22 +502,17 @@ static bool read_sync(struct container *c)
     return false;
 }
 
-static void sync_ready(void *context, short revents)
+void container_sync_ready(void *context, short revents)
 {
     (void)revents;
     (void)read_sync(context);
 }
 
-void container_reaped(struct agent *agent, pid_t pid, int status)
+static void first_reaped(struct container *c, int status)
 {
     struct container_event event = {.type = CONTAINER_EXIT, .status = status};
     struct err e = ERR_INIT;
-    struct container *c = agent->containers;
 
-    while (c && c->pid != pid)
-        c = c->next;
-    if (!c)
-        return;
     /* First what it said before it died, so that START is answered before
      * the exit is told. */
     while (c->sync >= 0 && read_sync(c))
@@ -376,181 +520,18 @@ void container_reaped(struct agent *agent, pid_t pid, int status)
     (void)container_handle(c, &event, &e);
 }
 
-static void create_too_long(void *context)
+void container_reaped(struct agent *agent, pid_t pid, int status)
 {
-    struct container *c = context;
-    struct err ignored = ERR_INIT;
+    for (struct container *c = agent->containers; c; c = c->next) {
+        struct exec *x = exec_of_pid(c, pid);
 
-    c->timer = NULL;
-    (void)err_set(&c->failure, ETIMEDOUT,
-                  "container %s was not set up within %d s", c->id,
-                  CREATE_DEADLINE_MS / 1000);
-    (void)cgroup_kill(c->cgroup, &ignored);
-}
-
-/* --- creation --- */
-
-static int check_spec(struct agent *agent, const struct spec_container *spec,
-                      struct err *e)
-{
-    struct container *other;
-    struct err none = ERR_INIT;
-
-    if (!spec_id_valid(spec->id))
-        return err_set(e, EINVAL, "container id is not valid");
-    if (container_find(agent, spec->id, &other, &none) == 0)
-        return err_set(e, EEXIST, "container %s exists", spec->id);
-    if (spec->process.args.n == 0)
-        return err_set(e, EINVAL, "process.args is empty");
-    if (spec->namespaces & ~(uint64_t)NAMESPACES_KNOWN)
-        return err_set(e, ENOTSUP, "namespaces 0x%llx are not supported",
-                       (unsigned long long)spec->namespaces &
-                           ~(unsigned long long)NAMESPACES_KNOWN);
-    return 0;
-}
-
-static int device_path(const struct agent_options *options, const char *name,
-                       char **path_out, struct err *e)
-{
-    if (options->device_name && strcmp(options->device_name, name) == 0) {
-        *path_out = xstrdup(options->device_path);
-        return 0;
-    }
-    if (!*name || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789")])
-        return err_set(e, EINVAL, "root device has no valid name");
-    *path_out = xasprintf("/dev/%s", name);
-    return 0;
-}
-
-static int open_stdio(const struct proto_create *create, struct streams *stdio,
-                      struct err *e)
-{
-    const struct spec_process *p = &create->container.process;
-    const bool wanted[3] = {create->stdin_stream != 0,
-                            create->stdout_stream != 0,
-                            create->stderr_stream != 0};
-
-    if (p->terminal)
-        return streams_open_terminal(wanted, p->uid, p->console_width,
-                                     p->console_height, stdio, e);
-    return streams_open_pipes(wanted, p->uid, p->gid, stdio, e);
-}
-
-/* An end of -1 makes a stream that is empty, or throws away. */
-static void add_streams(struct agent *agent, const struct proto_create *create,
-                        struct streams *stdio)
-{
-    const uint32_t sources[] = {create->stdout_stream, create->stderr_stream};
-
-    if (create->stdin_stream)
-        (void)stream_add_sink(agent->link, create->stdin_stream,
-                              steal_fd(&stdio->agent[0]), NULL, NULL);
-    for (int i = 0; i < 2; i++)
-        if (sources[i])
-            (void)stream_add_source(agent->link, sources[i],
-                                    steal_fd(&stdio->agent[1 + i]), NULL, NULL);
-}
-
-static int spawn(struct container *c, const struct child *child, struct err *e)
-{
-    struct clone_args args = {
-        .flags = CLONE_NEWNS | CLONE_INTO_CGROUP |
-                 (child->spec->namespaces & NAMESPACES_CLONE),
-        .exit_signal = SIGCHLD,
-        .cgroup = (uint64_t)c->cgroup,
-    };
-    long pid = syscall(SYS_clone3, &args, sizeof(args));
-
-    if (pid < 0)
-        return err_errno(e, "make the first process of container %s", c->id);
-    if (pid == 0)
-        child_run(child);
-    c->pid = (pid_t)pid;
-    return 0;
-}
-
-static int start_first_process(struct container *c,
-                               const struct proto_create *create,
-                               struct streams *stdio, struct err *e)
-{
-    _cleanup_free_ char *device = NULL;
-    _cleanup_free_ char *cgroup =
-        xasprintf(EARLY_CGROUPS "/%s", c->cgroup_name);
-    _cleanup_fd_ int theirs = -1;
-    struct child child = {
-        .spec = &create->container, .cgroup = cgroup, .stdio = stdio->process};
-    int ends[2];
-    int r = device_path(&c->agent->options, create->root_device, &device, e);
-
-    if (r == 0)
-        r = open_stdio(create, stdio, e);
-    if (r < 0)
-        return r;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-        return err_errno(e, "make a socket pair");
-    c->sync = ends[0];
-    theirs = ends[1];
-    child.sync = theirs;
-    child.device = device;
-    child.terminal = stdio->terminal[0] ? stdio->terminal : NULL;
-    r = spawn(c, &child, e);
-    streams_close_process(stdio);
-    return r;
-}
-
-static int create_all(struct agent *agent, const struct proto_create *create,
-                      struct streams *stdio, struct container **container_out,
-                      struct err *e)
-{
-    const struct spec_container *spec = &create->container;
-    struct container *c;
-    int r = check_spec(agent, spec, e);
-
-    if (r < 0)
-        return r;
-    c = xcalloc(1, sizeof(*c));
-    c->agent = agent;
-    c->id = xstrdup(spec->id);
-    c->cgroup_name = xasprintf("container-%s", spec->id);
-    c->cgroup = c->sync = -1;
-    c->pid_namespace = spec->namespaces & CLONE_NEWPID;
-    c->stdin_stream = create->stdin_stream;
-    r = cgroup_make(agent->cgroup, c->cgroup_name, &spec->cgroup, &c->cgroup,
-                    e);
-    if (r == 0) {
-        r = start_first_process(c, create, stdio, e);
-        if (r < 0) {
-            struct err ignored = ERR_INIT;
-
-            (void)cgroup_remove(agent->cgroup, c->cgroup_name, &ignored);
+        if (c->pid == pid) {
+            first_reaped(c, status);
+            return;
+        }
+        if (x) {
+            exec_reaped(x, status);
+            return;
         }
     }
-    if (r < 0) {
-        container_free(c);
-        return r;
-    }
-    *container_out = c;
-    return 0;
-}
-
-int container_create(struct agent *agent, uint32_t request,
-                     const struct proto_create *create, struct err *e)
-{
-    _cleanup_(streams_close) struct streams stdio = STREAMS_INIT;
-    struct container *c = NULL;
-    int r = create_all(agent, create, &stdio, &c, e);
-
-    /* The host may already be sending on them. */
-    if (r < 0)
-        streams_close(&stdio);
-    add_streams(agent, create, &stdio);
-    if (r < 0)
-        return r;
-    c->request = request;
-    c->sync_source = loop_add_fd(agent->loop, c->sync, POLLIN, sync_ready, c);
-    c->timer =
-        loop_add_timer(agent->loop, CREATE_DEADLINE_MS, create_too_long, c);
-    c->next = agent->containers;
-    agent->containers = c;
-    return 0;
 }

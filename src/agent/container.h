@@ -13,17 +13,27 @@ enum container_state {
     CONTAINER_CREATED,  /* and waits for the word to go */
     CONTAINER_STARTING, /* which was given; exec is under way */
     CONTAINER_RUNNING,
+    CONTAINER_PAUSING, /* asked of the kernel, as is resuming */
+    CONTAINER_PAUSED,
+    CONTAINER_RESUMING,
+    CONTAINER_ENDING,   /* its first process is reaped, an exec is not */
     CONTAINER_STOPPED,  /* reaped, EXITED was sent */
     CONTAINER_DELETING, /* killed, its end is waited for */
     CONTAINER_STATE_COUNT
 };
 
 enum container_event_type {
-    CONTAINER_REPORT,   /* from its first process: ready, or what failed */
-    CONTAINER_EXECUTED, /* that process became the program, or is dying */
-    CONTAINER_EXIT,     /* it was reaped */
-    CONTAINER_START,    /* requests */
+    CONTAINER_REPORT,     /* from its first process: ready, or what failed */
+    CONTAINER_EXECUTED,   /* that process became the program, or is dying */
+    CONTAINER_EXIT,       /* it was reaped */
+    CONTAINER_EXECS_GONE, /* the last of its execs was */
+    CONTAINER_START,      /* requests */
+    CONTAINER_EXEC,
     CONTAINER_SIGNAL,
+    CONTAINER_RESIZE,
+    CONTAINER_PAUSE,
+    CONTAINER_RESUME,
+    CONTAINER_UPDATE,
     CONTAINER_DELETE,
     CONTAINER_EVENT_COUNT
 };
@@ -37,6 +47,9 @@ struct container_event {
     uint32_t request; /* to be answered */
     int signal;
     bool all;
+    const struct proto_exec *exec;
+    const struct proto_resize *resize;
+    const struct proto_update *update;
 };
 
 /*
@@ -44,7 +57,7 @@ struct container_event {
  * itself fails nothing was made. The streams are opened in either case.
  */
 int container_create(struct agent *agent, uint32_t request,
-                     const struct proto_create *create, struct err *e);
+                     struct proto_create *create, struct err *e);
 
 /* Fails with ENOENT. */
 int container_find(struct agent *agent, const char *id,
@@ -53,7 +66,8 @@ int container_find(struct agent *agent, const char *id,
 /*
  * What happens in this state; the container may be gone afterwards. Fails with
  * EBUSY for what its state does not allow, ESRCH for a signal to one that has
- * ended. START and DELETE that did not fail are answered later.
+ * ended. START, EXEC, PAUSE, RESUME and DELETE that did not fail are answered
+ * by the container, the others by the caller.
  */
 int container_handle(struct container *c, const struct container_event *event,
                      struct err *e);
@@ -61,7 +75,7 @@ int container_handle(struct container *c, const struct container_event *event,
 bool container_allows(enum container_state state,
                       enum container_event_type event);
 
-/* A child of the agent has ended: a container's, or an orphan. */
+/* A child of the agent has ended: a container's process, or an orphan. */
 void container_reaped(struct agent *agent, pid_t pid, int status);
 
 /* The descriptor of its cgroup, borrowed. */

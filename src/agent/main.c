@@ -16,6 +16,9 @@
 #include "domus/mem.h"
 #include "early.h"
 
+/* A container's EXECS_MAX with five each, for a pod of some containers. */
+#define OPEN_FILES 65536
+
 static struct agent agent = {.cgroup = -1};
 
 /* Words that are not ours came from the kernel's command line. */
@@ -100,12 +103,30 @@ static void protect_self(void)
     session_warn(&agent, &e);
 }
 
+/* Each exec has some, and there may be many. A machine for tests may not allow
+ * more than the hard limit. */
+static int raise_file_limit(struct err *e)
+{
+    struct rlimit raised = {.rlim_cur = OPEN_FILES, .rlim_max = OPEN_FILES};
+
+    if (getrlimit(RLIMIT_NOFILE, &agent.files) < 0)
+        return err_errno(e, "read the limit of open files");
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+        return 0;
+    raised.rlim_cur = raised.rlim_max = agent.files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &raised) < 0)
+        return err_errno(e, "raise the limit of open files");
+    return 0;
+}
+
 static int run(struct err *e)
 {
     struct chan *chan = NULL;
     int signals = -1;
     int r = watch_signals(&signals, e);
 
+    if (r == 0)
+        r = raise_file_limit(e);
     if (r == 0)
         r = early_devices(e);
     /* First of all the channel: the host waits for it to appear, and connects

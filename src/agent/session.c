@@ -8,11 +8,15 @@
 #include "agent.h"
 #include "cgroup.h"
 #include "container.h"
+#include "exec.h"
 #include "domus/log.h"
 #include "domus/mem.h"
 
 /* What one PIDS_RESULT carries. */
 #define PIDS_MAX 4096
+/* An entry without its name, and what is left of a frame for entries. */
+#define PIDS_ENTRY     8
+#define PIDS_BYTES_MAX (PROTO_FROM_GUEST_MAX - 64)
 /* A LOG and a RESULT carry no longer text. */
 #define TEXT_MAX 1000
 
@@ -54,18 +58,28 @@ void session_answer(struct agent *agent, uint32_t request, const struct err *e,
     send_message(agent, &message);
 }
 
-void session_exited(struct agent *agent, const char *container, uint32_t status)
+void session_exited(struct agent *agent, const char *container,
+                    const char *exec, uint32_t status)
 {
     _cleanup_free_ char *id = xstrdup(container);
-    char none[] = "";
+    _cleanup_free_ char *name = xstrdup(exec);
     struct proto_message message = {.type = PROTO_EXITED};
 
     message.body.exited = (struct proto_exited){
         .container = id,
-        .exec = none,
+        .exec = name,
         .status = status,
         .wall_clock_ns = clock_ns(CLOCK_REALTIME),
     };
+    send_message(agent, &message);
+}
+
+void session_oom(struct agent *agent, const char *container)
+{
+    _cleanup_free_ char *id = xstrdup(container);
+    struct proto_message message = {.type = PROTO_OOM};
+
+    message.body.container.container = id;
     send_message(agent, &message);
 }
 
@@ -113,15 +127,14 @@ static int on_create(struct agent *agent, struct proto_message *message,
     return container_create(agent, message->id, &message->body.create, e);
 }
 
-/* The container that a request names; there are no other processes yet. */
+/* The container of a request that is not for its execs. */
 static int find(struct agent *agent, const char *id, const char *exec,
                 struct container **container_out, struct err *e)
 {
-    int r = container_find(agent, id, container_out, e);
-
-    if (r == 0 && *exec)
-        return err_set(e, ENOENT, "container %s has no process %s", id, exec);
-    return r;
+    if (*exec)
+        return err_set(e, EINVAL, "not for process %s alone of container %s",
+                       exec, id);
+    return container_find(agent, id, container_out, e);
 }
 
 static int on_simple(struct agent *agent, struct proto_message *message,
@@ -147,23 +160,118 @@ static int on_delete(struct agent *agent, struct proto_message *message,
     return on_simple(agent, message, CONTAINER_DELETE, e);
 }
 
+static int on_exec(struct agent *agent, struct proto_message *message,
+                   struct err *e)
+{
+    const struct proto_exec *exec = &message->body.exec;
+    struct container_event event = {
+        .type = CONTAINER_EXEC, .request = message->id, .exec = exec};
+    struct container *c;
+    int r = container_find(agent, exec->container, &c, e);
+
+    if (r == 0)
+        r = container_handle(c, &event, e);
+    if (r < 0)
+        exec_refuse_streams(agent, exec);
+    return r;
+}
+
+/* For the container when exec is empty. Answered at once. */
+static int to_process(struct agent *agent, uint32_t request, const char *id,
+                      const char *exec, const struct container_event *first,
+                      const struct exec_event *later, struct err *e)
+{
+    struct container *c;
+    struct exec *x;
+    int r = container_find(agent, id, &c, e);
+
+    if (r == 0 && *exec)
+        r = exec_find(c, exec, &x, e);
+    if (r == 0)
+        r = *exec ? exec_handle(x, later, e) : container_handle(c, first, e);
+    if (r == 0)
+        session_answer(agent, request, NULL, 0);
+    return r;
+}
+
 static int on_signal(struct agent *agent, struct proto_message *message,
                      struct err *e)
 {
     const struct proto_signal *s = &message->body.signal;
-    struct container_event event = {
+    const struct container_event first = {
         .type = CONTAINER_SIGNAL, .signal = (int)s->signal, .all = s->all};
-    struct container *c;
-    int r;
+    const struct exec_event later = {.type = EXEC_SIGNAL,
+                                     .signal = (int)s->signal};
 
     if (s->signal < 1 || s->signal > (uint32_t)SIGRTMAX)
         return err_set(e, EINVAL, "there is no signal %u", s->signal);
-    r = find(agent, s->container, s->exec, &c, e);
-    if (r == 0)
-        r = container_handle(c, &event, e);
-    if (r == 0)
-        session_answer(agent, message->id, NULL, 0);
-    return r;
+    return to_process(agent, message->id, s->container, s->all ? "" : s->exec,
+                      &first, &later, e);
+}
+
+static int on_resize(struct agent *agent, struct proto_message *message,
+                     struct err *e)
+{
+    const struct proto_resize *size = &message->body.resize;
+    const struct container_event first = {.type = CONTAINER_RESIZE,
+                                          .resize = size};
+    const struct exec_event later = {
+        .type = EXEC_RESIZE, .width = size->width, .height = size->height};
+
+    return to_process(agent, message->id, size->container, size->exec, &first,
+                      &later, e);
+}
+
+static int on_update(struct agent *agent, struct proto_message *message,
+                     struct err *e)
+{
+    const struct proto_update *update = &message->body.update;
+    const struct container_event first = {.type = CONTAINER_UPDATE,
+                                          .update = update};
+
+    return to_process(agent, message->id, update->container, "", &first, NULL,
+                      e);
+}
+
+static int freeze(struct agent *agent, struct proto_message *message,
+                  enum container_event_type type, struct err *e)
+{
+    struct container_event event = {.type = type, .request = message->id};
+    struct container *c;
+    int r = container_find(agent, message->body.container.container, &c, e);
+
+    return r < 0 ? r : container_handle(c, &event, e);
+}
+
+static int on_pause(struct agent *agent, struct proto_message *message,
+                    struct err *e)
+{
+    return freeze(agent, message, CONTAINER_PAUSE, e);
+}
+
+static int on_resume(struct agent *agent, struct proto_message *message,
+                     struct err *e)
+{
+    return freeze(agent, message, CONTAINER_RESUME, e);
+}
+
+/* As many as fit; n on the way in and out. */
+static void name_pids(struct container *c, const pid_t *pids, size_t *n,
+                      struct proto_pid *list)
+{
+    static char none[] = "";
+    size_t bytes = 0, i = 0;
+
+    for (; i < *n; i++) {
+        struct exec *x = exec_of_pid(c, pids[i]);
+        char *name = x ? (char *)exec_name(x) : none;
+
+        bytes += PIDS_ENTRY + strlen(name);
+        if (bytes > PIDS_BYTES_MAX)
+            break;
+        list[i] = (struct proto_pid){.pid = (uint32_t)pids[i], .exec = name};
+    }
+    *n = i;
 }
 
 static int on_pids(struct agent *agent, struct proto_message *message,
@@ -173,7 +281,6 @@ static int on_pids(struct agent *agent, struct proto_message *message,
     struct proto_message reply = {.type = PROTO_PIDS_RESULT, .id = message->id};
     _cleanup_free_ struct proto_pid *list = NULL;
     _cleanup_free_ pid_t *pids = NULL;
-    char none[] = "";
     struct container *c;
     size_t n;
     int r = find(agent, p->container, p->exec, &c, e);
@@ -183,8 +290,7 @@ static int on_pids(struct agent *agent, struct proto_message *message,
     pids = xcalloc(PIDS_MAX, sizeof(*pids));
     n = cgroup_pids(container_cgroup(c), pids, PIDS_MAX);
     list = xcalloc(n, sizeof(*list));
-    for (size_t i = 0; i < n; i++)
-        list[i] = (struct proto_pid){.pid = (uint32_t)pids[i], .exec = none};
+    name_pids(c, pids, &n, list);
     reply.body.pids_result.pids.v = list;
     reply.body.pids_result.pids.n = n;
     send_message(agent, &reply);
@@ -224,6 +330,9 @@ static int (*const handlers[PROTO_TYPE_COUNT])(struct agent *,
     [PROTO_START] = on_start,     [PROTO_SIGNAL] = on_signal,
     [PROTO_PIDS] = on_pids,       [PROTO_STATS] = on_stats,
     [PROTO_DELETE] = on_delete,   [PROTO_POWEROFF] = on_poweroff,
+    [PROTO_EXEC] = on_exec,       [PROTO_RESIZE] = on_resize,
+    [PROTO_PAUSE] = on_pause,     [PROTO_RESUME] = on_resume,
+    [PROTO_UPDATE] = on_update,
 };
 
 /* A request that fails is answered; only a breach of the protocol ends the

@@ -1,0 +1,144 @@
+#include "exec_child.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "domus/mem.h"
+#include "start.h"
+
+/* For everything up to exec; the pages that are not used cost nothing. */
+#define STACK_SIZE ((size_t)256 * 1024)
+/* Above what is to be laid in its place, and above each other. */
+#define PARKED_FD 64
+
+/* The descriptors of the new process until it has joined the namespaces. */
+enum place { PLACE_SYNC = START_SYNC_FD, PLACE_FIRST, PLACE_CGROUP, PLACE_END };
+
+struct helper {
+    const struct exec_child *child;
+    pid_t pid;
+    struct err *e;
+};
+
+static int place_descriptors(const struct exec_child *child, struct err *e)
+{
+    const int from[PLACE_END] = {
+        child->stdio[0], child->stdio[1], child->stdio[2],
+        child->sync,     child->first,    child->cgroup,
+    };
+    int parked[PLACE_END];
+
+    for (int i = 0; i < PLACE_END; i++) {
+        parked[i] = fcntl(from[i], F_DUPFD_CLOEXEC, PARKED_FD);
+        if (parked[i] < 0)
+            return err_errno(e, "copy a descriptor");
+    }
+    for (int i = 0; i < PLACE_END; i++)
+        if (dup3(parked[i], i, i <= STDERR_FILENO ? 0 : O_CLOEXEC) < 0)
+            return err_errno(e, "place a descriptor");
+    if (close_range(PLACE_END, ~0u, 0) < 0)
+        return err_errno(e, "close the agent's descriptors");
+    return 0;
+}
+
+static int join(const struct exec_child *child, struct err *e)
+{
+    int r = process_set_oom_score(child->process, e);
+
+    if (r == 0 && setns(PLACE_FIRST, (int)child->namespaces) < 0)
+        r = err_errno(e, "join the container's namespaces");
+    return r;
+}
+
+static _Noreturn void exec_child_run(const struct exec_child *child)
+{
+    static const int stdio[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
+    const struct spec_process *p = child->process;
+    const struct err ready = ERR_INIT;
+    struct err e = ERR_INIT;
+    int sync = PLACE_SYNC;
+    struct string_list env;
+    char *program;
+
+    start_reset_signals();
+    if (setrlimit(RLIMIT_NOFILE, &child->files) < 0)
+        (void)err_errno(&e, "set the limit of open files");
+    if (e.code || start_take_stdio(stdio, child->terminal, &e) < 0 ||
+        join(child, &e) < 0 || start_keep_only(&sync, &e) < 0 ||
+        process_become(p, child->seal, &e) < 0 ||
+        process_find_program(p, &program, &e) < 0) {
+        start_report(sync, &e);
+        _exit(START_EXIT_CANNOT_RUN);
+    }
+    env = process_environment(p);
+    start_report(sync, &ready);
+    (void)process_execute(p, child->seal, program, &env, &e);
+    start_report(sync, &e);
+    _exit(e.code == ENOENT ? START_EXIT_NOT_FOUND : START_EXIT_CANNOT_RUN);
+}
+
+/*
+ * Shares the agent's memory, which waits for its end, but not its descriptors:
+ * those that a process of the container could reach are closed before there is
+ * one in its pid namespace. That takes effect for children only, hence two.
+ */
+static int helper_run(void *context)
+{
+    struct helper *h = context;
+    struct clone_args args = {
+        .flags = CLONE_PARENT | CLONE_INTO_CGROUP,
+        .cgroup = PLACE_CGROUP,
+    };
+    long pid;
+
+    if (place_descriptors(h->child, h->e) < 0)
+        return 1;
+    if ((h->child->namespaces & CLONE_NEWPID) &&
+        setns(PLACE_FIRST, CLONE_NEWPID) < 0) {
+        (void)err_errno(h->e, "join the container's pid namespace");
+        return 1;
+    }
+    pid = syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0)
+        exec_child_run(h->child);
+    if (pid < 0) {
+        (void)err_errno(h->e, "make the process");
+        return 1;
+    }
+    h->pid = (pid_t)pid;
+    return 0;
+}
+
+int exec_child_spawn(const struct exec_child *child, pid_t *pid_out,
+                     struct err *e)
+{
+    struct helper h = {.child = child, .e = e};
+    char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    int pid, r = 0;
+
+    if (stack == MAP_FAILED)
+        return err_errno(e, "memory for a new process");
+    pid = clone(helper_run, stack + STACK_SIZE,
+                CLONE_VM | CLONE_VFORK | SIGCHLD, &h);
+    if (pid < 0)
+        r = err_errno(e, "make a process");
+    else
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    (void)munmap(stack, STACK_SIZE);
+    if (r < 0)
+        return r;
+    if (h.pid == 0)
+        return e->code ? -e->code : err_set(e, EIO, "a helper process died");
+    *pid_out = h.pid;
+    return 0;
+}
