@@ -26,7 +26,7 @@
 #include "domus/mem.h"
 
 #define RIG_DEADLINE_MS 20000
-#define RIG_MESSAGES    64
+#define RIG_MESSAGES    512
 
 struct rig {
     char directory[64];
@@ -392,16 +392,88 @@ static inline uint32_t rig_signal(struct rig *rig, const char *id, int number,
     return rig_send(rig, &m);
 }
 
-static inline uint32_t rig_wait_exit(struct rig *rig, const char *id)
+/* --- execs --- */
+
+static inline struct proto_exec rig_exec(const char *id, const char *name,
+                                         const char *script)
+{
+    struct proto_exec exec;
+    struct spec_process *p = &exec.process;
+
+    memset(&exec, 0, sizeof(exec));
+    exec.container = xstrdup(id);
+    exec.exec = xstrdup(name);
+    string_list_add(&p->args, "/bin/sh");
+    string_list_add(&p->args, "-c");
+    string_list_add(&p->args, script);
+    string_list_add(&p->env, "PATH=/usr/bin:/bin");
+    p->cwd = xstrdup("/");
+    return exec;
+}
+
+/* Sends EXEC and frees it. */
+static inline uint32_t rig_send_exec(struct rig *rig, struct proto_exec *exec)
+{
+    struct proto_message m = {.type = PROTO_EXEC};
+    uint32_t id;
+
+    m.body.exec = *exec;
+    id = rig_send(rig, &m);
+    proto_clear(&m);
+    return id;
+}
+
+static inline uint32_t rig_signal_exec(struct rig *rig, const char *id,
+                                       const char *name, int number)
+{
+    struct proto_message m = {.type = PROTO_SIGNAL};
+
+    m.body.signal = (struct proto_signal){.container = (char *)id,
+                                          .exec = (char *)name,
+                                          .signal = (uint32_t)number};
+    return rig_send(rig, &m);
+}
+
+static inline uint32_t rig_resize(struct rig *rig, const char *id,
+                                  const char *name, uint32_t width,
+                                  uint32_t height)
+{
+    struct proto_message m = {.type = PROTO_RESIZE};
+
+    m.body.resize = (struct proto_resize){.container = (char *)id,
+                                          .exec = (char *)name,
+                                          .width = width,
+                                          .height = height};
+    return rig_send(rig, &m);
+}
+
+/* PAUSE or RESUME. */
+static inline uint32_t rig_freeze(struct rig *rig, enum proto_type type,
+                                  const char *id)
+{
+    struct proto_message m = {.type = type};
+
+    m.body.container.container = (char *)id;
+    return rig_send(rig, &m);
+}
+
+/* The next EXITED must be of this process. */
+static inline uint32_t rig_wait_exit_of(struct rig *rig, const char *id,
+                                        const char *name)
 {
     struct proto_message m = rig_take(rig, PROTO_EXITED, 0);
     uint32_t status = m.body.exited.status;
 
     assert_string_equal(m.body.exited.container, id);
-    assert_string_equal(m.body.exited.exec, "");
+    assert_string_equal(m.body.exited.exec, name);
     assert_true(m.body.exited.wall_clock_ns > 0);
     proto_clear(&m);
     return status;
+}
+
+static inline uint32_t rig_wait_exit(struct rig *rig, const char *id)
+{
+    return rig_wait_exit_of(rig, id, "");
 }
 
 static inline void rig_stream_done(void *context, uint32_t id)

@@ -9,19 +9,44 @@ static const bool allowed[CONTAINER_STATE_COUNT][CONTAINER_EVENT_COUNT] = {
     [CONTAINER_CREATED] = {[CONTAINER_EXIT] = true,
                            [CONTAINER_START] = true,
                            [CONTAINER_SIGNAL] = true,
+                           [CONTAINER_RESIZE] = true,
+                           [CONTAINER_UPDATE] = true,
                            [CONTAINER_DELETE] = true},
     /* An exit while starting is handled as one while running: what the
      * process said is read first. */
     [CONTAINER_STARTING] = {[CONTAINER_REPORT] = true,
                             [CONTAINER_EXECUTED] = true,
-                            [CONTAINER_SIGNAL] = true},
+                            [CONTAINER_SIGNAL] = true,
+                            [CONTAINER_RESIZE] = true},
     [CONTAINER_RUNNING] = {[CONTAINER_EXIT] = true,
+                           [CONTAINER_EXEC] = true,
                            [CONTAINER_SIGNAL] = true,
+                           [CONTAINER_RESIZE] = true,
+                           [CONTAINER_PAUSE] = true,
+                           [CONTAINER_UPDATE] = true,
                            [CONTAINER_DELETE] = true},
+    [CONTAINER_PAUSING] = {[CONTAINER_EXIT] = true,
+                           [CONTAINER_SIGNAL] = true,
+                           [CONTAINER_RESIZE] = true,
+                           [CONTAINER_DELETE] = true},
+    [CONTAINER_PAUSED] = {[CONTAINER_EXIT] = true,
+                          [CONTAINER_SIGNAL] = true,
+                          [CONTAINER_RESIZE] = true,
+                          [CONTAINER_RESUME] = true,
+                          [CONTAINER_UPDATE] = true,
+                          [CONTAINER_DELETE] = true},
+    [CONTAINER_RESUMING] = {[CONTAINER_EXIT] = true,
+                            [CONTAINER_SIGNAL] = true,
+                            [CONTAINER_RESIZE] = true,
+                            [CONTAINER_DELETE] = true},
+    [CONTAINER_ENDING] = {[CONTAINER_EXECS_GONE] = true,
+                          [CONTAINER_SIGNAL] = true,
+                          [CONTAINER_DELETE] = true},
     /* A signal is allowed, to be told that there is nobody left. */
     [CONTAINER_STOPPED] =
         {[CONTAINER_SIGNAL] = true, [CONTAINER_DELETE] = true},
-    [CONTAINER_DELETING] = {[CONTAINER_EXIT] = true},
+    [CONTAINER_DELETING] =
+        {[CONTAINER_EXIT] = true, [CONTAINER_EXECS_GONE] = true},
 };
 
 static void test_table(void **state)
