@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "domus/mem.h"
+#include "hooks.h"
 #include "process.h"
 #include "rootfs.h"
 #include "start.h"
+#include "sysctl.h"
 
 static int set_names(const struct spec_container *spec, struct err *e)
 {
@@ -41,6 +43,9 @@ static int build_world(const struct child *child,
         r = process_set_oom_score(&spec->process, e);
     if (r == 0)
         r = set_names(spec, e);
+    /* The guest's /proc shows a process the parameters of its namespaces. */
+    if (r == 0)
+        r = sysctl_apply(&spec->sysctls, e);
     if (r == 0)
         r = rootfs_enter(spec, child->device, child->terminal, child->cgroup,
                          e);
@@ -73,7 +78,9 @@ void child_run(const struct child *child)
     /* The agent's end closes when the container is not to start at all. */
     if (recv(sync, &go, 1, 0) != 1)
         _exit(START_EXIT_CANNOT_RUN);
-    (void)process_execute(p, &seal, program, &env, &e);
+    if (hooks_run(&child->spec->start_container_hooks, HOOKS_START_CONTAINER,
+                  -1, child->spec->hook_state, &e) == 0)
+        (void)process_execute(p, &seal, program, &env, &e);
     start_report(sync, &e);
     _exit(e.code == ENOENT ? START_EXIT_NOT_FOUND : START_EXIT_CANNOT_RUN);
 }

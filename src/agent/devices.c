@@ -1,11 +1,17 @@
 #include "devices.h"
 
 #include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "domus/mem.h"
 #include "mount.h"
+#include "rootfs.h"
+
+#define DEV "/dev/"
 
 static const char *const nodes[] = {
     "null", "zero", "full", "random", "urandom", "tty",
@@ -21,52 +27,159 @@ static const struct {
 };
 
 /* What an image brought under that name is not to be trusted. */
-static int clear_name(int dev, const char *name, struct err *e)
+static int clear_name(int dir, const char *name, struct err *e)
 {
-    if (unlinkat(dev, name, 0) < 0 && errno != ENOENT)
-        return err_errno(e, "replace the image's /dev/%s", name);
+    if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
+        return err_errno(e, "replace what the image has at %s", name);
     return 0;
 }
 
-static int make_node(int dev, const char *name, const char *guest_path,
+/* Shows the guest's node (a path) under that name. */
+static int show_node(int dir, const char *name, const char *guest_path,
                      struct err *e)
 {
     _cleanup_fd_ int place = -1;
     _cleanup_fd_ int node = -1;
     _cleanup_fd_ int mount = -1;
-    int r = clear_name(dev, name, e);
+    int r = clear_name(dir, name, e);
 
     if (r < 0)
         return r;
-    place = openat(dev, name,
+    place = openat(dir, name,
                    O_CREAT | O_EXCL | O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (place < 0)
-        return err_errno(e, "make /dev/%s", name);
-    node = openat(dev, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        return err_errno(e, "make %s", name);
+    node = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (node < 0)
-        return err_errno(e, "open /dev/%s", name);
+        return err_errno(e, "open %s", name);
     r = mount_clone(AT_FDCWD, guest_path, false, &mount, e);
-    if (r == 0)
-        r = mount_attach(mount, node, e);
-    return r < 0 ? err_wrap(e, "/dev/%s", name) : 0;
+    return r < 0 ? r : mount_attach(mount, node, e);
 }
 
-int devices_make(int root, const char *terminal, struct err *e)
+static bool is_listed(const struct spec_device_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const char *path = list->v[i].path;
+
+        if (strncmp(path, DEV, strlen(DEV)) == 0 &&
+            strcmp(path + strlen(DEV), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+int devices_make_default(int root, const struct spec_device_list *others,
+                         const char *terminal, struct err *e)
 {
     _cleanup_fd_ int dev = -1;
     int r = tree_make_directory(root, "/dev", &dev, e);
 
     for (size_t i = 0; i < ARRAY_SIZE(nodes) && r == 0; i++) {
-        _cleanup_free_ char *path = xasprintf("/dev/%s", nodes[i]);
+        _cleanup_free_ char *path = xasprintf(DEV "%s", nodes[i]);
 
-        r = make_node(dev, nodes[i], path, e);
+        if (!is_listed(others, nodes[i]) &&
+            show_node(dev, nodes[i], path, e) < 0)
+            r = err_wrap(e, "device %s", path);
     }
     for (size_t i = 0; i < ARRAY_SIZE(links) && r == 0; i++) {
         r = clear_name(dev, links[i].name, e);
         if (r == 0 && symlinkat(links[i].target, dev, links[i].name) < 0)
             r = err_errno(e, "link /dev/%s", links[i].name);
     }
-    if (r == 0 && terminal)
-        r = make_node(dev, "console", terminal, e);
+    if (r == 0 && terminal && show_node(dev, "console", terminal, e) < 0)
+        r = err_wrap(e, "device /dev/console");
+    return r;
+}
+
+static const struct {
+    uint32_t type;
+    mode_t mode;
+} types[] = {{'b', S_IFBLK}, {'c', S_IFCHR}, {'p', S_IFIFO}};
+
+static int node_mode(const struct spec_device *d, mode_t *mode_out,
+                     struct err *e)
+{
+    if (d->uid == UINT32_MAX || d->gid == UINT32_MAX || d->mode & ~07777u)
+        return err_set(e, EINVAL, "owner %u:%u, mode 0%o are not possible",
+                       d->uid, d->gid, d->mode);
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+        if (types[i].type == d->type) {
+            *mode_out = types[i].mode;
+            return 0;
+        }
+    return err_set(e, EINVAL, "there is no device type %u", d->type);
+}
+
+/* The mode is set apart, since a umask is in the way of mknod(2). */
+static int make_guest_node(const struct spec_device *d, const char *path,
+                           struct err *e)
+{
+    mode_t mode = 0;
+    int r = node_mode(d, &mode, e);
+
+    if (r < 0)
+        return r;
+    if (mknod(path, mode | 0600, makedev(d->major, d->minor)) < 0 ||
+        chown(path, d->uid, d->gid) < 0 || chmod(path, d->mode) < 0)
+        return err_errno(e, "make a node %c %u:%u", (int)d->type, d->major,
+                         d->minor);
+    return 0;
+}
+
+int devices_prepare(const struct spec_device_list *list, struct err *e)
+{
+    _cleanup_fd_ int place = -1;
+    _cleanup_fd_ int mount = -1;
+    int r;
+
+    if (list->n == 0)
+        return 0;
+    place = open(ROOTFS_DEVICES, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (place < 0)
+        return err_errno(e, "open %s", ROOTFS_DEVICES);
+    r = mount_create("tmpfs", "devices", MS_NOSUID | MS_NOEXEC,
+                     "size=1m,mode=700", &mount, e);
+    if (r == 0)
+        r = mount_attach(mount, place, e);
+    for (size_t i = 0; i < list->n && r == 0; i++) {
+        _cleanup_free_ char *path = xasprintf(ROOTFS_DEVICES "/%zu", i);
+
+        if (make_guest_node(&list->v[i], path, e) < 0)
+            r = err_wrap(e, "device %s", list->v[i].path);
+    }
+    return r;
+}
+
+static int make_device(int root, const struct spec_device *d,
+                       const char *guest_path, struct err *e)
+{
+    _cleanup_free_ char *directory = xstrdup(d->path);
+    _cleanup_fd_ int parent = -1;
+    char *slash = strrchr(directory, '/');
+    const char *name = slash ? slash + 1 : "";
+    int r;
+
+    if (d->path[0] != '/' || !*name || strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0)
+        return err_set(e, EINVAL, "the path is no absolute one of a file");
+    *slash = '\0';
+    r = tree_make_directory(root, directory, &parent, e);
+    return r < 0 ? r : show_node(parent, name, guest_path, e);
+}
+
+int devices_make(int root, const struct spec_device_list *list, bool own_dev,
+                 struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < list->n && r == 0; i++) {
+        _cleanup_free_ char *path = xasprintf(ROOTFS_DEVICES "/%zu", i);
+        const struct spec_device *d = &list->v[i];
+
+        if (own_dev && strncmp(d->path, DEV, strlen(DEV)) == 0)
+            continue;
+        if (make_device(root, d, path, e) < 0)
+            r = err_wrap(e, "device %s", d->path);
+    }
     return r;
 }

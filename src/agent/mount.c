@@ -119,9 +119,11 @@ static const struct {
     {MS_STRICTATIME, MOUNT_ATTR_STRICTATIME, NULL},
     {MS_RELATIME, MOUNT_ATTR_RELATIME, NULL},
     {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME, NULL},
+    {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW, NULL},
     {MS_SYNCHRONOUS, 0, "sync"},
     {MS_DIRSYNC, 0, "dirsync"},
     {MS_LAZYTIME, 0, "lazytime"},
+    {MS_MANDLOCK, 0, "mand"},
     {MS_SILENT, 0, NULL},
 };
 
@@ -241,6 +243,24 @@ int mount_change(int mount, uint64_t flags, struct err *e)
     if (mount_setattr(mount, "", AT_EMPTY_PATH, &change, sizeof(change)) < 0)
         return err_errno(e, "set mount flags 0x%llx",
                          (unsigned long long)flags);
+    return 0;
+}
+
+int mount_change_all(int mount, uint64_t set, uint64_t clear, struct err *e)
+{
+    struct mount_attr change = {.attr_set = set, .attr_clr = clear};
+
+    if (!set && !clear)
+        return 0;
+    /* The kernel wants to be told that the old one goes. */
+    if (set & MOUNT_ATTR__ATIME)
+        change.attr_clr |= MOUNT_ATTR__ATIME;
+    if (mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &change,
+                      sizeof(change)) < 0)
+        return err_errno(e,
+                         "set mount attributes 0x%llx, clear 0x%llx, of all "
+                         "mounts there",
+                         (unsigned long long)set, (unsigned long long)clear);
     return 0;
 }
 

@@ -40,6 +40,8 @@ int mount_clone(int dirfd, const char *path, bool recursive, int *mount_out,
 
 /* Sets MS_ bits of a mount; those not in flags stay as they are. */
 int mount_change(int mount, uint64_t flags, struct err *e);
+/* Sets and clears MOUNT_ATTR_ bits of a mount and of all beneath it. */
+int mount_change_all(int mount, uint64_t set, uint64_t clear, struct err *e);
 /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, perhaps with MS_REC. */
 int mount_propagation(int mount, uint64_t propagation, struct err *e);
 

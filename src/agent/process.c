@@ -180,7 +180,7 @@ int process_become(const struct spec_process *p,
     return r;
 }
 
-static char **vector(const struct string_list *list)
+char **process_vector(const struct string_list *list)
 {
     char **v = xcalloc(list->n + 1, sizeof(*v));
 
@@ -193,8 +193,8 @@ int process_execute(const struct spec_process *p,
                     const struct process_seal *seal, const char *program,
                     const struct string_list *env, struct err *e)
 {
-    _cleanup_free_ char **args = vector(&p->args);
-    _cleanup_free_ char **environment = vector(env);
+    _cleanup_free_ char **args = process_vector(&p->args);
+    _cleanup_free_ char **environment = process_vector(env);
     int code;
 
     if (p->no_new_privileges &&

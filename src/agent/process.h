@@ -38,6 +38,9 @@ int process_set_oom_score(const struct spec_process *p, struct err *e);
 int process_become(const struct spec_process *p,
                    const struct process_seal *seal, struct err *e);
 
+/* The list as execve(2) takes it; the caller frees it, not its strings. */
+char **process_vector(const struct string_list *list);
+
 /* With no_new_privs the filter is loaded here, so that it need not allow
  * anything but execve(2). Returns only when that failed. */
 int process_execute(const struct spec_process *p,

@@ -9,9 +9,10 @@
 #include "domus/spec.h"
 
 /* Directories of the guest's root where a container's tree is put together. */
-#define ROOTFS_LOWER "/lower"
-#define ROOTFS_UPPER "/upper"
-#define ROOTFS_ROOT  "/rootfs"
+#define ROOTFS_LOWER   "/lower"
+#define ROOTFS_UPPER   "/upper"
+#define ROOTFS_ROOT    "/rootfs"
+#define ROOTFS_DEVICES "/devices" /* nodes that are shown in it */
 
 /*
  * Waits for the block device (a path), forms the root over it, makes the

@@ -1,0 +1,201 @@
+#include "mounts.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "copyup.h"
+#include "domus/mem.h"
+#include "mount.h"
+
+static bool is_bind(const struct spec_mount *m)
+{
+    return (m->flags & MS_BIND) || strcmp(m->type, "bind") == 0;
+}
+
+static bool is_cgroup(const struct spec_mount *m)
+{
+    return strcmp(m->type, "cgroup") == 0 || strcmp(m->type, "cgroup2") == 0;
+}
+
+static bool is_dev(const struct spec_mount *m)
+{
+    return strcmp(m->destination, "/dev") == 0;
+}
+
+/* The mount may be written to while it is filled. The file system of a tmpfs
+ * has no flag of its own for that; the devices in /dev come even later, see
+ * rootfs.c. */
+static bool is_late_readonly(const struct spec_mount *m)
+{
+    return (m->flags & MS_RDONLY) && strcmp(m->type, "tmpfs") == 0 &&
+           !is_dev(m);
+}
+
+/* The mount of a bind, with the kind of place that it needs. */
+static int clone_source(const struct spec_mount *m, int *mount_out,
+                        bool *directory_out, struct err *e)
+{
+    uint64_t change = m->flags & ~(uint64_t)(MS_BIND | MS_REC);
+    _cleanup_fd_ int mount = -1;
+    struct stat st;
+    int r = mount_clone(AT_FDCWD, m->source, m->flags & MS_REC, &mount, e);
+
+    if (r < 0)
+        return r;
+    if (fstat(mount, &st) < 0)
+        return err_errno(e, "bind %s", m->source);
+    /* A device may be handed in; a directory gives no right to make one. */
+    if (S_ISDIR(st.st_mode))
+        change |= MS_NODEV;
+    if (change)
+        r = mount_change(mount, change, e);
+    if (r < 0)
+        return r;
+    *directory_out = S_ISDIR(st.st_mode);
+    *mount_out = steal_fd(&mount);
+    return 0;
+}
+
+/* The guest has the unified hierarchy only; without a cgroup namespace of its
+ * own a container is shown just its own part. */
+static int make_cgroup_mount(const struct spec_container *spec,
+                             const struct spec_mount *m, const char *cgroup,
+                             int *mount_out, struct err *e)
+{
+    uint64_t flags = m->flags & ~(uint64_t)MS_REC;
+    int r;
+
+    if (spec->namespaces & CLONE_NEWCGROUP)
+        return mount_create("cgroup2", "cgroup", flags, NULL, mount_out, e);
+    r = mount_clone(AT_FDCWD, cgroup, false, mount_out, e);
+    if (r == 0)
+        r = mount_change(*mount_out, flags, e);
+    return r;
+}
+
+static int make_source(const struct spec_container *spec,
+                       const struct spec_mount *m, const char *cgroup,
+                       int *mount_out, bool *directory_out, struct err *e)
+{
+    uint64_t flags = m->flags;
+
+    *directory_out = true;
+    if (is_bind(m))
+        return clone_source(m, mount_out, directory_out, e);
+    if (is_cgroup(m))
+        return make_cgroup_mount(spec, m, cgroup, mount_out, e);
+    if (strcmp(m->type, "tmpfs") == 0)
+        flags |= MS_NODEV;
+    if (is_dev(m) || is_late_readonly(m))
+        flags &= ~(uint64_t)MS_RDONLY;
+    return mount_create(m->type, m->source, flags, m->data, mount_out, e);
+}
+
+/* "remount" changes the mount that is at the destination. */
+static int change_existing(const struct spec_mount *m, int root, struct err *e)
+{
+    uint64_t flags = m->flags & ~(uint64_t)(MS_REMOUNT | MS_BIND | MS_REC);
+    _cleanup_fd_ int mount = -1;
+    int r = tree_open(root, m->destination, O_PATH, &mount, e);
+
+    if (r == 0)
+        r = mount_change(mount, flags, e);
+    return r < 0 ? r : mount_change_all(mount, m->all_set, m->all_clear, e);
+}
+
+/* What a new tmpfs takes from the place that it covers: the mode, as other
+ * runtimes do, or all there is. */
+static int take_over(const struct spec_mount *m, int destination, int mount,
+                     struct err *e)
+{
+    _cleanup_fd_ int top = -1;
+    struct stat st;
+
+    if (strcmp(m->type, "tmpfs") != 0)
+        return 0;
+    if (m->copy_up)
+        return copyup(destination, mount, e);
+    if (strncmp(m->data, "mode=", strlen("mode=")) == 0 ||
+        strstr(m->data, ",mode="))
+        return 0;
+    top = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0 || fstat(destination, &st) < 0 ||
+        fchmod(top, st.st_mode & 07777) < 0)
+        return err_errno(e, "set the mode of the tmpfs");
+    return 0;
+}
+
+static int open_destination(const struct spec_mount *m, int root,
+                            bool directory, int *destination_out, struct err *e)
+{
+    _cleanup_fd_ int made = -1;
+    int r = directory ? tree_make_directory(root, m->destination, &made, e)
+                      : tree_make_file(root, m->destination, &made, e);
+
+    if (r < 0)
+        return r;
+    /* Whoever writes to /proc must meet the kernel, not an image's link. */
+    if (strcmp(m->type, "proc") == 0 || strcmp(m->type, "sysfs") == 0)
+        return tree_open_strict(root, m->destination, O_PATH | O_DIRECTORY,
+                                destination_out, e);
+    *destination_out = steal_fd(&made);
+    return 0;
+}
+
+/* A read-only tmpfs is filled before it is closed. */
+static int make_mount(const struct spec_container *spec,
+                      const struct spec_mount *m, int root, const char *cgroup,
+                      struct err *e)
+{
+    _cleanup_fd_ int mount = -1;
+    _cleanup_fd_ int destination = -1;
+    bool directory;
+    int r;
+
+    if (m->flags & MS_REMOUNT)
+        return change_existing(m, root, e);
+    r = make_source(spec, m, cgroup, &mount, &directory, e);
+    if (r == 0)
+        r = open_destination(m, root, directory, &destination, e);
+    if (r == 0 && !is_bind(m))
+        r = take_over(m, destination, mount, e);
+    if (r == 0 && is_late_readonly(m))
+        r = mount_change(mount, MS_RDONLY, e);
+    if (r == 0)
+        r = mount_change_all(mount, m->all_set, m->all_clear, e);
+    if (r == 0 && m->propagation)
+        r = mount_propagation(mount, m->propagation, e);
+    return r < 0 ? r : mount_attach(mount, destination, e);
+}
+
+int mounts_make(const struct spec_container *spec, int root, const char *cgroup,
+                struct err *e)
+{
+    for (size_t i = 0; i < spec->mounts.n; i++) {
+        const struct spec_mount *m = &spec->mounts.v[i];
+        int r = make_mount(spec, m, root, cgroup, e);
+
+        if (r < 0)
+            return err_wrap(e, "mount of %s at %s", m->type, m->destination);
+    }
+    return 0;
+}
+
+const struct spec_mount *mounts_find_dev(const struct spec_container *spec)
+{
+    const struct spec_mount *dev = NULL;
+
+    for (size_t i = 0; i < spec->mounts.n; i++)
+        if (is_dev(&spec->mounts.v[i]))
+            dev = &spec->mounts.v[i];
+    return dev;
+}
+
+bool mounts_is_bind(const struct spec_mount *m)
+{
+    return is_bind(m);
+}
