@@ -11,6 +11,8 @@
 #include "rootfs.h"
 #include "start.h"
 #include "sysctl.h"
+#include "timens.h"
+#include "userns.h"
 
 static int set_names(const struct spec_container *spec, struct err *e)
 {
@@ -27,28 +29,66 @@ static int set_names(const struct spec_container *spec, struct err *e)
     return 0;
 }
 
+/* What the guest's root user has to do, before there is a user namespace. */
+static int prepare_world(const struct child *child, struct err *e)
+{
+    const struct spec_container *spec = child->spec;
+    int r = start_take_stdio(child->stdio, child->terminal, e);
+
+    if (r == 0)
+        r = process_set_oom_score(&spec->process, e);
+    /* The guest's /proc shows a process the parameters of its namespaces. */
+    if (r == 0)
+        r = sysctl_apply(&spec->sysctls, SYSCTL_NETWORK, e);
+    if (r == 0)
+        r = rootfs_prepare(spec, child->device, e);
+    return r;
+}
+
+static int enter_userns(const struct child *child, struct err *e)
+{
+    const struct spec_container *spec = child->spec;
+    int r = userns_prepare(e);
+
+    if (r == 0)
+        r = rootfs_limit_devices(spec, child->cgroup, e);
+    if (r == 0)
+        r = process_set_limits(&spec->process, e);
+    return r < 0 ? r : userns_leave(spec, e);
+}
+
+static int enter_namespaces(const struct child *child, struct err *e)
+{
+    const struct spec_container *spec = child->spec;
+    bool user = spec->namespaces & CLONE_NEWUSER;
+    int r = user ? enter_userns(child, e) : 0;
+
+    /* From inside its group, so that the group becomes the namespace's root. */
+    if (r == 0 && !user && (spec->namespaces & CLONE_NEWCGROUP) &&
+        unshare(CLONE_NEWCGROUP) < 0)
+        r = err_errno(e, "make a cgroup namespace");
+    if (r == 0 && (spec->namespaces & CLONE_NEWTIME))
+        r = timens_enter(&spec->monotonic, &spec->boottime, e);
+    if (r == 0 && user)
+        r = userns_become_root(spec, e);
+    return r;
+}
+
 static int build_world(const struct child *child,
                        const struct process_seal *seal, int *sync,
                        struct err *e)
 {
     const struct spec_container *spec = child->spec;
-    int r = start_take_stdio(child->stdio, child->terminal, e);
+    int r = prepare_world(child, e);
 
-    /* From inside its group, so that the group becomes the namespace's root.
-     */
-    if (r == 0 && (spec->namespaces & CLONE_NEWCGROUP) &&
-        unshare(CLONE_NEWCGROUP) < 0)
-        r = err_errno(e, "make a cgroup namespace");
     if (r == 0)
-        r = process_set_oom_score(&spec->process, e);
+        r = enter_namespaces(child, e);
     if (r == 0)
         r = set_names(spec, e);
-    /* The guest's /proc shows a process the parameters of its namespaces. */
     if (r == 0)
-        r = sysctl_apply(&spec->sysctls, e);
+        r = sysctl_apply(&spec->sysctls, SYSCTL_OTHER, e);
     if (r == 0)
-        r = rootfs_enter(spec, child->device, child->terminal, child->cgroup,
-                         e);
+        r = rootfs_enter(spec, child->terminal, child->cgroup, e);
     if (r == 0)
         r = start_keep_only(sync, e);
     if (r == 0)

@@ -47,10 +47,12 @@ struct container {
 };
 
 /* CLONE_NEW bits that a container may ask for. The domain is its network
- * namespace: the network belongs to the sandbox, and pods share it. */
+ * namespace: the network belongs to the sandbox, and pods share it. The first
+ * process makes those that are not made with it. */
 #define CONTAINER_NAMESPACES_CLONE (CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
-#define CONTAINER_NAMESPACES_KNOWN \
-    (CONTAINER_NAMESPACES_CLONE | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWNET)
+#define CONTAINER_NAMESPACES_KNOWN                                \
+    (CONTAINER_NAMESPACES_CLONE | CLONE_NEWNS | CLONE_NEWCGROUP | \
+     CLONE_NEWNET | CLONE_NEWUSER | CLONE_NEWTIME)
 
 extern const char *const container_state_names[CONTAINER_STATE_COUNT];
 

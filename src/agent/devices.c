@@ -1,6 +1,7 @@
 #include "devices.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "domus/mem.h"
 #include "mount.h"
 #include "rootfs.h"
+#include "userns.h"
 
 #define DEV "/dev/"
 
@@ -110,24 +112,44 @@ static int node_mode(const struct spec_device *d, mode_t *mode_out,
     return err_set(e, EINVAL, "there is no device type %u", d->type);
 }
 
+/* Who owns it, to the guest. */
+static int find_owner(const struct spec_container *spec,
+                      const struct spec_device *d, uint32_t *uid_out,
+                      uint32_t *gid_out, struct err *e)
+{
+    int r;
+
+    *uid_out = d->uid;
+    *gid_out = d->gid;
+    if (!(spec->namespaces & CLONE_NEWUSER))
+        return 0;
+    r = userns_map(&spec->uid_maps, d->uid, uid_out, e);
+    return r < 0 ? r : userns_map(&spec->gid_maps, d->gid, gid_out, e);
+}
+
 /* The mode is set apart, since a umask is in the way of mknod(2). */
-static int make_guest_node(const struct spec_device *d, const char *path,
+static int make_guest_node(const struct spec_container *spec,
+                           const struct spec_device *d, const char *path,
                            struct err *e)
 {
+    uint32_t uid = 0, gid = 0;
     mode_t mode = 0;
     int r = node_mode(d, &mode, e);
 
+    if (r == 0)
+        r = find_owner(spec, d, &uid, &gid, e);
     if (r < 0)
         return r;
     if (mknod(path, mode | 0600, makedev(d->major, d->minor)) < 0 ||
-        chown(path, d->uid, d->gid) < 0 || chmod(path, d->mode) < 0)
+        chown(path, uid, gid) < 0 || chmod(path, d->mode) < 0)
         return err_errno(e, "make a node %c %u:%u", (int)d->type, d->major,
                          d->minor);
     return 0;
 }
 
-int devices_prepare(const struct spec_device_list *list, struct err *e)
+int devices_prepare(const struct spec_container *spec, struct err *e)
 {
+    const struct spec_device_list *list = &spec->devices;
     _cleanup_fd_ int place = -1;
     _cleanup_fd_ int mount = -1;
     int r;
@@ -138,13 +160,13 @@ int devices_prepare(const struct spec_device_list *list, struct err *e)
     if (place < 0)
         return err_errno(e, "open %s", ROOTFS_DEVICES);
     r = mount_create("tmpfs", "devices", MS_NOSUID | MS_NOEXEC,
-                     "size=1m,mode=700", &mount, e);
+                     "size=1m,mode=755", &mount, e);
     if (r == 0)
         r = mount_attach(mount, place, e);
     for (size_t i = 0; i < list->n && r == 0; i++) {
         _cleanup_free_ char *path = xasprintf(ROOTFS_DEVICES "/%zu", i);
 
-        if (make_guest_node(&list->v[i], path, e) < 0)
+        if (make_guest_node(spec, &list->v[i], path, e) < 0)
             r = err_wrap(e, "device %s", list->v[i].path);
     }
     return r;

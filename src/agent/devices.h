@@ -19,8 +19,8 @@
 int devices_make_default(int root, const struct spec_device_list *others,
                          const char *terminal, struct err *e);
 
-/* Makes the nodes of list in the guest's ROOTFS_DEVICES, to be shown. */
-int devices_prepare(const struct spec_device_list *list, struct err *e);
+/* Makes the nodes of spec in the guest's ROOTFS_DEVICES, to be shown. */
+int devices_prepare(const struct spec_container *spec, struct err *e);
 
 /* Shows them at their paths. own_dev: the container brings a /dev of its own;
  * what would be there is left out, as other runtimes do. */

@@ -55,8 +55,8 @@ int early_devices(struct err *e)
 }
 
 static const char *const directories[] = {
-    "/proc",      "/sys",       "/dev",      "/run",
-    ROOTFS_LOWER, ROOTFS_UPPER, ROOTFS_ROOT, ROOTFS_DEVICES,
+    "/proc",      "/sys",      "/dev",         "/run",      ROOTFS_LOWER,
+    ROOTFS_UPPER, ROOTFS_ROOT, ROOTFS_DEVICES, ROOTFS_PROC, ROOTFS_SYSFS,
 };
 
 static int make_directories(struct err *e)

@@ -53,6 +53,9 @@ static int join(const struct exec_child *child, struct err *e)
 {
     int r = process_set_oom_score(child->process, e);
 
+    /* In a user namespace it may not raise them any more. */
+    if (r == 0 && (child->namespaces & CLONE_NEWUSER))
+        r = process_set_limits(child->process, e);
     if (r == 0 && setns(PLACE_FIRST, (int)child->namespaces) < 0)
         r = err_errno(e, "join the container's namespaces");
     return r;

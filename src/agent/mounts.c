@@ -10,6 +10,7 @@
 #include "copyup.h"
 #include "domus/mem.h"
 #include "mount.h"
+#include "rootfs.h"
 
 static bool is_bind(const struct spec_mount *m)
 {
@@ -77,6 +78,36 @@ static int make_cgroup_mount(const struct spec_container *spec,
     return r;
 }
 
+static const struct {
+    const char *type;
+    const char *path;
+} prepared[] = {{"proc", ROOTFS_PROC}, {"sysfs", ROOTFS_SYSFS}};
+
+/* Where userns.c has mounted it for us, or NULL. */
+static const char *find_prepared(const struct spec_container *spec,
+                                 const struct spec_mount *m)
+{
+    if (!(spec->namespaces & CLONE_NEWUSER))
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(prepared); i++)
+        if (strcmp(prepared[i].type, m->type) == 0)
+            return prepared[i].path;
+    return NULL;
+}
+
+static int take_prepared(const struct spec_mount *m, const char *path,
+                         int *mount_out, struct err *e)
+{
+    int r;
+
+    if (m->data[0])
+        return err_set(e, ENOTSUP,
+                       "in a user namespace it cannot have the options %s",
+                       m->data);
+    r = mount_clone(AT_FDCWD, path, false, mount_out, e);
+    return r < 0 || !m->flags ? r : mount_change(*mount_out, m->flags, e);
+}
+
 static int make_source(const struct spec_container *spec,
                        const struct spec_mount *m, const char *cgroup,
                        int *mount_out, bool *directory_out, struct err *e)
@@ -88,6 +119,8 @@ static int make_source(const struct spec_container *spec,
         return clone_source(m, mount_out, directory_out, e);
     if (is_cgroup(m))
         return make_cgroup_mount(spec, m, cgroup, mount_out, e);
+    if (find_prepared(spec, m))
+        return take_prepared(m, find_prepared(spec, m), mount_out, e);
     if (strcmp(m->type, "tmpfs") == 0)
         flags |= MS_NODEV;
     if (is_dev(m) || is_late_readonly(m))

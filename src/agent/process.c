@@ -34,7 +34,7 @@ int process_set_oom_score(const struct spec_process *p, struct err *e)
                                   e);
 }
 
-static int set_limits(const struct spec_process *p, struct err *e)
+int process_set_limits(const struct spec_process *p, struct err *e)
 {
     for (size_t i = 0; i < p->rlimits.n; i++) {
         const struct spec_rlimit *l = &p->rlimits.v[i];
@@ -161,7 +161,7 @@ int process_become(const struct spec_process *p,
     int r = set_scheduling(p, seal, e);
 
     if (r == 0)
-        r = set_limits(p, e);
+        r = process_set_limits(p, e);
     (void)umask(p->has_umask ? p->umask & 07777 : 0022);
     if (r < 0)
         return r;

@@ -1,6 +1,7 @@
 #include "rootfs.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -96,8 +97,7 @@ static int change_root(int root, struct err *e)
     return 0;
 }
 
-/* The filter comes after what the agent itself does with devices. */
-static int limit_devices(const struct spec_container *spec, const char *cgroup,
+int rootfs_limit_devices(const struct spec_container *spec, const char *cgroup,
                          struct err *e)
 {
     _cleanup_fd_ int fd = -1;
@@ -125,22 +125,44 @@ static int fill_root(const struct spec_container *spec, int root,
     return r;
 }
 
-int rootfs_enter(const struct spec_container *spec, const char *device,
-                 const char *terminal, const char *cgroup, struct err *e)
+int rootfs_prepare(const struct spec_container *spec, const char *device,
+                   struct err *e)
 {
-    _cleanup_fd_ int root = -1;
     int r = image_mount(device, e);
 
-    if (r == 0)
-        r = devices_prepare(&spec->devices, e);
+    return r < 0 ? r : devices_prepare(spec, e);
+}
+
+/* What came from the guest's user namespace cannot be moved or left, but a
+ * copy of it can. */
+static int own_root(struct err *e)
+{
+    _cleanup_fd_ int place = -1;
+    _cleanup_fd_ int copy = -1;
+    int r = mount_clone(AT_FDCWD, ROOTFS_ROOT, false, &copy, e);
+
+    if (r < 0)
+        return r;
+    place = open(ROOTFS_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (place < 0)
+        return err_errno(e, "open %s", ROOTFS_ROOT);
+    return mount_attach(copy, place, e);
+}
+
+int rootfs_enter(const struct spec_container *spec, const char *terminal,
+                 const char *cgroup, struct err *e)
+{
+    _cleanup_fd_ int root = -1;
+    int r = spec->namespaces & CLONE_NEWUSER ? own_root(e) : 0;
+
     if (r < 0)
         return r;
     root = open(ROOTFS_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return err_errno(e, "open %s", ROOTFS_ROOT);
     r = fill_root(spec, root, terminal, cgroup, e);
-    if (r == 0)
-        r = limit_devices(spec, cgroup, e);
+    if (r == 0 && !(spec->namespaces & CLONE_NEWUSER))
+        r = rootfs_limit_devices(spec, cgroup, e);
     if (r == 0)
         r = hooks_run(&spec->create_container_hooks, HOOKS_CREATE_CONTAINER,
                       root, spec->hook_state, e);

@@ -77,7 +77,16 @@ static int write_one(int base, const struct spec_setting *s, struct err *e)
     return 0;
 }
 
-int sysctl_apply(const struct spec_setting_list *settings, struct err *e)
+static bool is_of(const struct spec_setting *s, enum sysctl_part part)
+{
+    bool network = strncmp(s->name, "net", 3) == 0 &&
+                   (s->name[3] == '.' || s->name[3] == '/');
+
+    return network == (part == SYSCTL_NETWORK);
+}
+
+int sysctl_apply(const struct spec_setting_list *settings,
+                 enum sysctl_part part, struct err *e)
 {
     _cleanup_fd_ int base = -1;
     int r = 0;
@@ -90,6 +99,7 @@ int sysctl_apply(const struct spec_setting_list *settings, struct err *e)
     if (!is_proc(base))
         return err_set(e, EINVAL, "/proc/sys is not the kernel's");
     for (size_t i = 0; i < settings->n && r == 0; i++)
-        r = write_one(base, &settings->v[i], e);
+        if (is_of(&settings->v[i], part))
+            r = write_one(base, &settings->v[i], e);
     return r;
 }
