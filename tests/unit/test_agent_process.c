@@ -304,6 +304,24 @@ static void test_hooks(void **state)
     expect(&create, "{\"status\":\"created\",\"pid\":1}0 /state\n/\n");
 }
 
+/* All of a long state arrives, and one that is not read keeps nobody. */
+static void test_long_state(void **state)
+{
+    struct proto_create create =
+        rig_create("web1", "head -n 1 /dev/shm/state | wc -c");
+    struct spec_container *c = &create.container;
+    size_t size = SPEC_STATE_MAX - 1;
+
+    (void)state;
+    c->hook_state = xmalloc(size + 1);
+    memset(c->hook_state, 'x', size);
+    c->hook_state[size] = '\0';
+    (void)add_hook(&c->create_container_hooks, "/behind", 0);
+    (void)add_hook(&c->create_container_hooks, "/state", 0);
+    assert_int_equal(rig_run(rig, &create, output, sizeof(output)), 0);
+    assert_true(strtoul(output, NULL, 10) > size);
+}
+
 static void expect_failed_hook(const char *path, uint32_t timeout_s, int code,
                                const char *words)
 {
@@ -353,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_oom_score),
         cmocka_unit_test(test_private_cwd),
         cmocka_unit_test(test_hooks),
+        cmocka_unit_test(test_long_state),
         cmocka_unit_test(test_failed_hooks),
     };
 

@@ -54,6 +54,7 @@ static void fill_bad_dev(const char *tree)
     put_link(tree, "dev", "/elsewhere");
     put_link(tree, "elsewhere/null", "/etc/passwd");
     put_link(tree, "elsewhere/fd", "/etc");
+    put_link(tree, "elsewhere/console", "/etc/passwd");
     put_link(tree, "proc", "/tmp");
 }
 
@@ -161,6 +162,29 @@ static void test_masked_link(void **state)
     (void)state;
     string_list_add(&create.container.masked_paths, "/data");
     expect(&create, "0\ntouch: /home/x: Read-only file system\n");
+}
+
+/* The same for one that may be read. What is not there need not be hidden, and
+ * what leads out of the container is refused. */
+static void test_readonly_link(void **state)
+{
+    struct proto_create create = rig_create("web1", "touch /home/x 2>&1; true");
+    struct err said;
+
+    (void)state;
+    string_list_add(&create.container.readonly_paths, "/data");
+    string_list_add(&create.container.readonly_paths, "/nowhere");
+    string_list_add(&create.container.masked_paths, "/etc/passwd/nowhere");
+    expect(&create, "touch: /home/x: Read-only file system\n");
+
+    create = rig_create("web1", "true");
+    string_list_add(&create.container.masked_paths, "/magic/etc");
+    said = rig_refused(rig, &create);
+    assert_said(said, ELOOP, "masked path /magic/etc");
+    create = rig_create("web1", "true");
+    string_list_add(&create.container.readonly_paths, "/loop");
+    said = rig_refused(rig, &create);
+    assert_said(said, ELOOP, "read-only path /loop");
 }
 
 static void test_readonly_root(void **state)
@@ -287,8 +311,29 @@ static void test_user(void **state)
     expect(&create, "uid=1000(web) gid=1001 groups=7,65534\n0027\n/home/web\n"
                     "/srv/new/place\n0 755\nx\nCapEff:\t0000000000000000\n");
 
+    create = rig_create("web1", "id -u; id -g; id -G");
+    p = &create.container.process;
+    p->uid = 1u << 31;
+    p->gid = UINT32_MAX - 1;
+    expect(&create, "2147483648\n4294967294\n4294967294\n");
+}
+
+static void test_refused_users(void **state)
+{
+    struct proto_create create = rig_create("web1", "true");
+    struct spec_process *p = &create.container.process;
+
+    (void)state;
+    p->uid = UINT32_MAX;
+    assert_int_equal(rig_refused(rig, &create).code, EINVAL);
     create = rig_create("web1", "true");
-    create.container.process.uid = UINT32_MAX;
+    create.container.process.gid = UINT32_MAX;
+    assert_int_equal(rig_refused(rig, &create).code, EINVAL);
+    create = rig_create("web1", "true");
+    p = &create.container.process;
+    p->additional_gids.v = xcalloc(1, sizeof(uint32_t));
+    p->additional_gids.v[0] = UINT32_MAX;
+    p->additional_gids.n = 1;
     assert_int_equal(rig_refused(rig, &create).code, EINVAL);
 }
 
@@ -434,16 +479,12 @@ static void test_resources(void **state)
     assert_said(said, ENOTSUP, "memory.max");
 }
 
-static void test_image_dev_is_link(void **state)
+/* Only tmpfs at /run is left: /dev is the image's own. */
+static struct proto_create create_bad_dev(const char *script)
 {
-    struct proto_create create = rig_create(
-        "web1", "stat -c %t:%T /dev/null; readlink /dev/fd; cat /etc/passwd | "
-                "wc -l; test -c /elsewhere/zero && echo there");
+    struct proto_create create = rig_create("web1", script);
     struct spec_container *c = &create.container;
-    struct err said;
 
-    (void)state;
-    /* Only tmpfs at /run is left: /dev is the image's own. */
     free(c->mounts.v[0].destination);
     c->mounts.v[0].destination = xstrdup("/procfs");
     for (size_t i = 1; i < 5; i++) {
@@ -454,11 +495,33 @@ static void test_image_dev_is_link(void **state)
         c->mounts.v[i].destination = xstrdup("/mnt");
         c->mounts.v[i].data = xstrdup("");
     }
+    return create;
+}
+
+static void test_image_dev_is_link(void **state)
+{
+    struct proto_create create =
+        create_bad_dev("stat -c %t:%T /dev/null; readlink /dev/fd; "
+                       "cat /etc/passwd | wc -l; "
+                       "test -c /elsewhere/zero && echo there");
+    struct err said;
+
+    (void)state;
     expect(&create, "1:3\n/proc/self/fd\n2\nthere\n");
 
     create = rig_create("web1", "true");
     said = rig_refused(rig, &create);
     assert_said(said, ELOOP, "mount of proc at /proc");
+}
+
+static void test_image_console_is_link(void **state)
+{
+    struct proto_create create = create_bad_dev(
+        "test -t 0 && test -c /dev/console && cat /etc/passwd | wc -l");
+
+    (void)state;
+    create.container.process.terminal = true;
+    expect(&create, "2\r\n");
 }
 
 int main(void)
@@ -469,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_devices),
         cmocka_unit_test(test_masked_and_readonly),
         cmocka_unit_test(test_masked_link),
+        cmocka_unit_test(test_readonly_link),
         cmocka_unit_test(test_readonly_root),
         cmocka_unit_test(test_hostile_destinations),
         cmocka_unit_test(test_refused_mounts),
@@ -476,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_cgroup_mount),
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_user),
+        cmocka_unit_test(test_refused_users),
         cmocka_unit_test(test_capabilities),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_nothing_inherited),
@@ -485,6 +550,7 @@ int main(void)
     };
     const struct CMUnitTest bad[] = {
         cmocka_unit_test(test_image_dev_is_link),
+        cmocka_unit_test(test_image_console_is_link),
     };
     int failed =
         cmocka_run_group_tests_name("agent root", tests, start_rig, stop_rig);
