@@ -1,7 +1,6 @@
 #include "hooks.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -15,19 +14,21 @@
 #include "domus/mem.h"
 #include "process.h"
 
-/* Of a hook that names none; less than CREATE may take, see container.c. */
-#define TIMEOUT_DEFAULT_MS 30000
 /* What is repeated of a hook's words. */
-#define SAID_MAX 512
+#define SAID_MAX      512
+#define READS_AT_ONCE 16
 /* As a shell has it for a program that cannot be run. */
 #define EXIT_NOT_RUN 126
 
+/* All hooks of a moment together are given less than CREATE takes here and
+ * START at the host, so that the error names the hook. */
 static const struct {
     const char *name; /* of the member of OCI's hooks */
     const char *status;
+    int64_t limit_ms;
 } moments[] = {
-    [HOOKS_CREATE_CONTAINER] = {"createContainer", "creating"},
-    [HOOKS_START_CONTAINER] = {"startContainer", "created"},
+    [HOOKS_CREATE_CONTAINER] = {"createContainer", "creating", 30000},
+    [HOOKS_START_CONTAINER] = {"startContainer", "created", 50000},
 };
 
 /* A hook under way. */
@@ -104,20 +105,24 @@ static int start(const struct spec_hook *hook, int root, int state,
     return run->pidfd < 0 ? err_errno(e, "watch the process") : 0;
 }
 
-/* Keeps the first bytes and throws the rest away, so that the hook goes on. */
+/* Keeps the first bytes and throws the rest away, so that the hook goes on. A
+ * pipe's worth at once: a hook that never ends to write is late one day. */
 static void listen_to(struct run *run)
 {
     char bytes[4096];
-    ssize_t n;
+    ssize_t n = 1;
 
-    while ((n = read(run->output, bytes, sizeof(bytes))) > 0) {
+    for (int i = 0; i < READS_AT_ONCE; i++) {
+        n = read(run->output, bytes, sizeof(bytes));
+        if (n <= 0)
+            break;
         size_t room = SAID_MAX - run->n;
         size_t more = (size_t)n < room ? (size_t)n : room;
 
         memcpy(run->said + run->n, bytes, more);
         run->n += more;
     }
-    if (n == 0 || errno != EAGAIN)
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         close_fd(&run->output);
 }
 
@@ -128,9 +133,7 @@ static bool wait_until(struct run *run, int64_t deadline)
         struct pollfd fds[] = {{.fd = run->pidfd, .events = POLLIN},
                                {.fd = run->output, .events = POLLIN}};
         int64_t left = deadline - loop_now();
-        int r = left > 0 ? poll(fds, ARRAY_SIZE(fds),
-                                left < INT_MAX ? (int)left : INT_MAX)
-                         : 0;
+        int r = left > 0 ? poll(fds, ARRAY_SIZE(fds), (int)left) : 0;
 
         if (r < 0 && errno == EINTR)
             continue;
@@ -181,10 +184,11 @@ static int judge(const struct run *run, int status, struct err *e)
 }
 
 static int run_hook(const struct spec_hook *hook, enum hooks_when when,
-                    int root, const char *members, struct err *e)
+                    int root, const char *members, int64_t deadline,
+                    struct err *e)
 {
-    int64_t limit =
-        hook->timeout_s ? (int64_t)hook->timeout_s * 1000 : TIMEOUT_DEFAULT_MS;
+    int64_t begin = loop_now();
+    int64_t own = begin + (int64_t)hook->timeout_s * 1000;
     struct run run = {.pid = -1, .pidfd = -1, .output = -1};
     _cleanup_fd_ int state = -1;
     int status, r;
@@ -195,13 +199,15 @@ static int run_hook(const struct spec_hook *hook, enum hooks_when when,
     r = make_state(when, members, &state, e);
     if (r == 0)
         r = start(hook, root, state, &run, e);
-    ended = r == 0 && wait_until(&run, loop_now() + limit);
+    if (hook->timeout_s && own < deadline)
+        deadline = own;
+    ended = r == 0 && wait_until(&run, deadline);
     finish(&run, ended, &status);
     if (r < 0)
         return r;
     if (!ended)
         return err_set(e, ETIMEDOUT, "not done within %lld s, killed: %s",
-                       (long long)(limit / 1000),
+                       (long long)((deadline - begin) / 1000),
                        run.n ? run.said : "it said nothing");
     return judge(&run, status, e);
 }
@@ -209,8 +215,10 @@ static int run_hook(const struct spec_hook *hook, enum hooks_when when,
 int hooks_run(const struct spec_hook_list *hooks, enum hooks_when when,
               int root, const char *members, struct err *e)
 {
+    int64_t deadline = loop_now() + moments[when].limit_ms;
+
     for (size_t i = 0; i < hooks->n; i++)
-        if (run_hook(&hooks->v[i], when, root, members, e) < 0)
+        if (run_hook(&hooks->v[i], when, root, members, deadline, e) < 0)
             return err_wrap(e, "%s hook %s", moments[when].name,
                             hooks->v[i].path);
     return 0;

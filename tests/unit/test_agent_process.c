@@ -28,6 +28,7 @@ static void fill(const char *tree)
         {"refuse", "#!/bin/sh\necho no such luck >&2\nexit 3\n"},
         {"slow", "#!/bin/sh\necho hold on\nsleep 60\n"},
         {"loud", "#!/bin/sh\nhead -c 300000 /dev/zero; exit 4\n"},
+        {"endless", "#!/bin/sh\nyes\n"},
         {"killed", "#!/bin/sh\nkill -9 $$\n"},
         {"behind", "#!/bin/sh\n(sleep 60 &)\nexit 0\n"},
         {"broken", "#!/no/such/interpreter\n"},
@@ -344,6 +345,7 @@ static void test_failed_hooks(void **state)
     (void)state;
     expect_failed_hook("/refuse", 0, ECANCELED, "exit status 3: no such luck");
     expect_failed_hook("/slow", 1, ETIMEDOUT, "within 1 s, killed: hold on");
+    expect_failed_hook("/endless", 1, ETIMEDOUT, "killed: y y y");
     expect_failed_hook("/loud", 0, ECANCELED, "exit status 4");
     expect_failed_hook("/killed", 0, ECANCELED, "signal 9: it said nothing");
     expect_failed_hook("/broken", 0, ECANCELED, "No such file");
