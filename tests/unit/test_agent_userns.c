@@ -4,6 +4,9 @@
 #include "tests/unit/agent_rig.h"
 
 #include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/personality.h>
 #include <time.h>
 
 #include "src/agent/userns.h"
@@ -208,50 +211,52 @@ static void test_the_rest(void **state)
                     " 0 100000 65536\n200\n1\n");
 }
 
-/* A later process has the same users, limits beyond its own, and clocks. */
+/* A later process has the same users, clocks, filter and personality, and
+ * limits of its own. */
 static void test_exec(void **state)
 {
     static const char script[] =
         "id -u; tr -s ' ' </proc/self/uid_map; ulimit -Hn; hostname; "
         "echo x >/dev/stdout; grep Seccomp: /proc/self/status; "
+        "uname -m; "
         "test $(cut -d. -f1 /proc/uptime) -gt 6000000 && echo late";
     struct proto_create create = create_mapped("sleep 60");
-    struct proto_create other = rig_create("web1", script);
-    struct proto_message m = {.type = PROTO_EXEC};
-    struct spec_process *p = &m.body.exec.process;
+    struct proto_exec exec = rig_exec("web1", "second", script);
+    struct spec_process *p = &exec.process;
+    const struct sock_filter allow = {.code = BPF_RET | BPF_K,
+                                      .k = SECCOMP_RET_ALLOW};
+    struct proto_message m;
     struct err said = ERR_INIT;
     int out;
 
     (void)state;
     create.container.namespaces |= CLONE_NEWTIME;
     create.container.boottime.seconds = 6000000;
+    create.container.has_personality = true;
+    create.container.personality = PER_LINUX32;
+    create.container.seccomp.v = xmalloc(sizeof(allow));
+    create.container.seccomp.n = sizeof(allow);
+    memcpy(create.container.seccomp.v, &allow, sizeof(allow));
     if (rig_result(rig, rig_send_create(rig, &create), &said) ||
         rig_result(rig, rig_ask(rig, PROTO_START, "web1"), &said))
         fail_msg("%s", said.text);
 
-    m.body.exec.container = xstrdup("web1");
-    m.body.exec.exec = xstrdup("second");
-    *p = other.container.process;
-    memset(&other.container.process, 0, sizeof(other.container.process));
-    wire_clear(&spec_container_desc, &other.container);
-    free(other.root_device);
     p->uid = p->gid = 1000;
     p->rlimits.v = xcalloc(1, sizeof(*p->rlimits.v));
     p->rlimits.n = 1;
     p->rlimits.v[0] =
         (struct spec_rlimit){.resource = 7, .soft = 40, .hard = 5000};
-    m.body.exec.stdout_stream = 77;
+    exec.stdout_stream = 77;
     out = rig_collect(rig, 77);
-    if (rig_result(rig, rig_send(rig, &m), &said))
+    if (rig_result(rig, rig_send_exec(rig, &exec), &said))
         fail_msg("EXEC: %s", said.text);
-    proto_clear(&m);
     m = rig_take(rig, PROTO_EXITED, 0);
     assert_string_equal(m.body.exited.exec, "second");
     proto_clear(&m);
     rig_wait_streams(rig);
     rig_read(out, output, sizeof(output));
     assert_string_equal(output, "1000\n 0 100000 65536\n5000\nhouse\nx\n"
-                                "Seccomp:\t0\nlate\n");
+                                "Seccomp:\t2\ni686\nlate\n");
     assert_int_equal(
         rig_result(rig, rig_signal(rig, "web1", SIGKILL, false), NULL), 0);
     assert_int_equal(rig_wait_exit(rig, "web1"), 137);
