@@ -7,6 +7,7 @@
 
 #include "domus/log.h"
 #include "domus/mem.h"
+#include "oci_devices.h"
 #include "oci_sections.h"
 
 #define ANNOTATION_PREFIX "io.domus."
@@ -86,13 +87,6 @@ static const struct oci_field root_fields[] = {
 };
 static const struct oci_table root_table = OCI_TABLE_OF(root_fields);
 
-#define HOOK(at) OCI_REFUSED_FIELD(at, json_type_array, "hooks are not run")
-static const struct oci_field hooks_fields[] = {
-    HOOK("prestart"),       HOOK("createRuntime"), HOOK("createContainer"),
-    HOOK("startContainer"), HOOK("poststart"),     HOOK("poststop"),
-};
-static const struct oci_table hooks_table = OCI_TABLE_OF(hooks_fields);
-
 #define OTHER_PLATFORM(platform) \
     OCI_REFUSED_FIELD(platform, json_type_object, "containers here are Linux")
 static const struct oci_field config_fields[] = {
@@ -129,7 +123,7 @@ static const struct oci_field config_fields[] = {
      .type = json_type_object,
      .take = take_annotations,
      CONFIG(annotations)},
-    {.name = "hooks", .kind = OCI_TABLE, .table = &hooks_table},
+    {.name = "hooks", .kind = OCI_TABLE, .table = &oci_hooks_table},
     OTHER_PLATFORM("solaris"),
     OTHER_PLATFORM("windows"),
     OTHER_PLATFORM("zos"),
@@ -137,7 +131,7 @@ static const struct oci_field config_fields[] = {
     OCI_REFUSED_FIELD("vm", json_type_object,
                       "kernel and hypervisor are the host's choice"),
 };
-static const struct oci_table config_table = OCI_TABLE_OF(config_fields);
+const struct oci_table oci_config_table = OCI_TABLE_OF(config_fields);
 
 /* --- rules that concern more than one field ------------------------------ */
 
@@ -162,13 +156,14 @@ static int check_whole(const struct oci_config *config, struct err *e)
     return 0;
 }
 
-static int finish(const char *bundle, struct oci_config *config, struct err *e)
+static int finish(const char *bundle, const char *id, struct json_object *tree,
+                  struct oci_config *config, struct err *e)
 {
     const struct oci_path root = {.name = "root"};
     const struct oci_path at = {.up = &root, .name = "path"};
 
     /* Every string of a spec is there, if empty. */
-    config->container.id = xstrdup("");
+    config->container.id = xstrdup(id);
     if (!config->container.hostname)
         config->container.hostname = xstrdup("");
     if (!config->container.domainname)
@@ -182,54 +177,10 @@ static int finish(const char *bundle, struct oci_config *config, struct err *e)
     if (strlen(config->root_path) > SPEC_PATH_MAX)
         return oci_fail(&at, e, EINVAL, "must have at most %d bytes",
                         SPEC_PATH_MAX);
-    return check_whole(config, e);
-}
-
-/* --- JSON ----------------------------------------------------------------- */
-
-/*
- * What json-c would let pass: a number beyond 64 bits is cut to fit, and a
- * file of "[],[],[]," becomes a hundred times its size in memory. Looks at
- * the bytes only, the grammar is json-c's affair.
- */
-static int scan(const char *json, size_t n, struct err *e)
-{
-    static const char largest[] = "18446744073709551615";
-    size_t digits = 0;
-    size_t values = 1;
-    bool in_string = false;
-
-    if (memchr(json, '\0', n))
-        return oci_fail(NULL, e, EINVAL, "must not contain a NUL byte");
-    for (size_t i = 0; i < n; i++) {
-        char c = json[i];
-
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-            continue;
-        }
-        in_string = c == '"';
-        if (c == ',' || c == '[' || c == '{')
-            values++;
-        digits = c >= '0' && c <= '9' ? digits + 1 : 0;
-        if (digits > strlen(largest) ||
-            (digits == strlen(largest) &&
-             memcmp(json + i + 1 - digits, largest, digits) > 0))
-            return oci_fail(NULL, e, EINVAL,
-                            "a number of more than 64 bits at byte %zu", i);
-    }
-    if (values > OCI_VALUES_MAX)
-        return oci_fail(NULL, e, EFBIG, "must have at most %d values",
-                        OCI_VALUES_MAX);
-    return 0;
-}
-
-static void cleanup_tokenerp(struct json_tokener **tokener)
-{
-    json_tokener_free(*tokener);
+    oci_surround_device_rules(&config->container.device_rules);
+    if (check_whole(config, e) < 0)
+        return -e->code;
+    return oci_fill_hook_state(bundle, tree, config, e);
 }
 
 static void cleanup_jsonp(struct json_object **object)
@@ -237,55 +188,49 @@ static void cleanup_jsonp(struct json_object **object)
     json_object_put(*object);
 }
 
-static int parse(const char *json, size_t n, struct json_object **tree_out,
-                 struct err *e)
-{
-    /* The tokener counts the value inside the innermost brackets, too. */
-    _cleanup_(cleanup_tokenerp) struct json_tokener *tokener =
-        json_tokener_new_ex(OCI_DEPTH_MAX + 1);
-    enum json_tokener_error code;
-
-    if (!tokener)
-        return err_set(e, ENOMEM, "config.json: out of memory");
-    json_tokener_set_flags(tokener,
-                           JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-    *tree_out = json_tokener_parse_ex(tokener, json, (int)n);
-    code = json_tokener_get_error(tokener);
-    if (code == json_tokener_success)
-        return 0;
-    if (code == json_tokener_continue || code == json_tokener_error_parse_eof)
-        return oci_fail(NULL, e, EINVAL, "ends too early");
-    if (code == json_tokener_error_depth)
-        return oci_fail(NULL, e, EINVAL, "is nested more than %d deep",
-                        OCI_DEPTH_MAX);
-    return oci_fail(NULL, e, EINVAL, "is not JSON: %s at byte %zu",
-                    json_tokener_error_desc(code),
-                    json_tokener_get_parse_end(tokener));
-}
-
-int oci_parse(const char *json, size_t n, const char *bundle,
+int oci_parse(const char *json, size_t n, const char *bundle, const char *id,
               struct oci_config *config_out, struct err *e)
 {
     _cleanup_(cleanup_jsonp) struct json_object *tree = NULL;
-    _cleanup_free_ char *text = NULL;
     struct oci_config config = {.vcpus = 0};
 
-    if (n > OCI_CONFIG_MAX)
-        return oci_fail(NULL, e, EFBIG, "is larger than %d bytes",
-                        OCI_CONFIG_MAX);
-    if (scan(json, n, e) < 0)
+    if (oci_read_json(NULL, json, n, &tree, e) < 0)
         return -e->code;
-    /* json-c knows a value's end for certain only by the final NUL. */
-    text = xstrndup(json, n);
-    if (parse(text, n + 1, &tree, e) < 0)
-        return -e->code;
-    if (oci_read_object(NULL, tree, &config_table, &config, e) < 0 ||
-        finish(bundle, &config, e) < 0) {
+    if (oci_read_object(NULL, tree, &oci_config_table, &config, e) < 0 ||
+        finish(bundle, id, tree, &config, e) < 0) {
         oci_config_clear(&config);
         return -e->code;
     }
     *config_out = config;
     return 0;
+}
+
+int oci_parse_process(const char *json, size_t n,
+                      struct spec_process *process_out, struct err *e)
+{
+    static const struct oci_path root = {.document = "process"};
+    _cleanup_(cleanup_jsonp) struct json_object *tree = NULL;
+    struct spec_process process = {.uid = 0};
+
+    if (oci_read_json(&root, json, n, &tree, e) < 0)
+        return -e->code;
+    if (oci_read_object(&root, tree, &oci_process_table, &process, e) < 0) {
+        wire_clear(&spec_process_desc, &process);
+        return -e->code;
+    }
+    *process_out = process;
+    return 0;
+}
+
+int oci_parse_resources(const char *json, size_t n,
+                        struct oci_resources *resources_out, struct err *e)
+{
+    static const struct oci_path root = {.document = "resources"};
+    _cleanup_(cleanup_jsonp) struct json_object *tree = NULL;
+
+    if (oci_read_json(&root, json, n, &tree, e) < 0)
+        return -e->code;
+    return oci_read_update(&root, tree, resources_out, e);
 }
 
 /* --- the file ------------------------------------------------------------- */
@@ -308,7 +253,8 @@ static int read_all(int fd, const char *path, struct buf *content,
                    OCI_CONFIG_MAX);
 }
 
-int oci_load(const char *bundle, struct oci_config *config_out, struct err *e)
+int oci_load(const char *bundle, const char *id, struct oci_config *config_out,
+             struct err *e)
 {
     _cleanup_free_ char *path = xasprintf("%s/config.json", bundle);
     _cleanup_buf_ struct buf content = BUF_INIT;
@@ -327,7 +273,7 @@ int oci_load(const char *bundle, struct oci_config *config_out, struct err *e)
     if (read_all(fd, path, &content, e) < 0)
         return -e->code;
     return oci_parse(content.bytes ? (const char *)buf_data(&content) : "",
-                     buf_len(&content), bundle, config_out, e);
+                     buf_len(&content), bundle, id, config_out, e);
 }
 
 void oci_config_clear(struct oci_config *config)
@@ -335,5 +281,10 @@ void oci_config_clear(struct oci_config *config)
     wire_clear(&spec_container_desc, &config->container);
     string_list_clear(&config->annotations);
     free(config->root_path);
+    oci_hooks_clear(&config->prestart_hooks);
+    oci_hooks_clear(&config->create_runtime_hooks);
+    oci_hooks_clear(&config->poststart_hooks);
+    oci_hooks_clear(&config->poststop_hooks);
+    free(config->hook_state);
     *config = (struct oci_config){.vcpus = 0};
 }

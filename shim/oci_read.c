@@ -13,11 +13,11 @@
 
 static void path_print(FILE *out, const struct oci_path *path)
 {
-    if (!path)
+    if (!path || path->document)
         return;
     path_print(out, path->up);
     if (path->name)
-        fprintf(out, "%s%s", path->up ? "." : "",
+        fprintf(out, "%s%s", path->up && !path->up->document ? "." : "",
                 LOG_Q(path->name, strlen(path->name)));
     else
         fprintf(out, "[%zu]", path->index);
@@ -36,6 +36,13 @@ static char *path_text(const struct oci_path *path)
     return text ? text : xstrdup("?");
 }
 
+static const char *document(const struct oci_path *path)
+{
+    while (path && path->up)
+        path = path->up;
+    return path && path->document ? path->document : "config.json";
+}
+
 int oci_fail(const struct oci_path *path, struct err *e, int code,
              const char *format, ...)
 {
@@ -47,8 +54,8 @@ int oci_fail(const struct oci_path *path, struct err *e, int code,
     if (vasprintf(&what, format, args) < 0)
         what = NULL;
     va_end(args);
-    return err_set(e, code, "config.json: %s%s%s", where, *where ? ": " : "",
-                   what ? what : "is not valid");
+    return err_set(e, code, "%s: %s%s%s", document(path), where,
+                   *where ? ": " : "", what ? what : "is not valid");
 }
 
 static const char *type_name(enum json_type type)
@@ -282,7 +289,7 @@ static void warn_unknown(const struct oci_path *path, struct json_object *value,
             const struct oci_path at = {.up = path, .name = entry.key};
             _cleanup_free_ char *where = path_text(&at);
 
-            log_warn("config.json: %s: unknown field, ignored", where);
+            log_warn("%s: %s: unknown field, ignored", document(path), where);
         }
     }
 }

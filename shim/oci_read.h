@@ -14,9 +14,13 @@
 #include "domus/err.h"
 #include "domus/wire.h"
 
-/* Where in the file we are: "linux.namespaces[2].type". */
+/*
+ * Where in the document we are: "linux.namespaces[2].type". The outermost one
+ * may be the document itself; without one it is config.json.
+ */
 struct oci_path {
     const struct oci_path *up; /* NULL in the outermost one */
+    const char *document;      /* instead of name: "process" */
     const char *name;          /* NULL: an entry of a list */
     size_t index;
 };
@@ -73,9 +77,13 @@ struct oci_table {
         .fields = (array), .n = sizeof(array) / sizeof((array)[0]) \
     }
 
-/* Sets "config.json: path: text"; returns -code. */
+/* Sets "config.json: path: text", or the document's name; returns -code. */
 int oci_fail(const struct oci_path *path, struct err *e, int code,
              const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* JSON text of n bytes, within the bounds of oci.h. To be put by the caller. */
+int oci_read_json(const struct oci_path *path, const char *json, size_t n,
+                  struct json_object **tree_out, struct err *e);
 
 /* Reads an object; what was taken before a failure stays in *object. */
 int oci_read_object(const struct oci_path *path, struct json_object *value,

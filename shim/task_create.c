@@ -82,7 +82,7 @@ static int prepare(struct task *task, struct creation *creation, struct err *e)
 
     if (r < 0)
         return r;
-    r = oci_load(request->bundle, &creation->config, e);
+    r = oci_load(request->bundle, task->id, &creation->config, e);
     if (r < 0) {
         /* NotFound would mean the container, not its configuration. */
         if (r == -ENOENT || r == -EACCES)
@@ -92,8 +92,6 @@ static int prepare(struct task *task, struct creation *creation, struct err *e)
     if (creation->config.container.process.terminal != request->terminal)
         return err_set(e, EINVAL,
                        "config.json and the request differ about a terminal");
-    free(creation->config.container.id);
-    creation->config.container.id = xstrdup(task->id);
     task->paths = (struct stdio_paths){
         .in = xstrdup(request->stdin),
         .out = xstrdup(request->stdout),

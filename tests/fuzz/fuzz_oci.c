@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err e = ERR_INIT;
 
     log_set_level(LOG_ERROR);
-    if (oci_parse((const char *)data, size, "/bundle", &config, &e) < 0) {
+    if (oci_parse((const char *)data, size, "/bundle", "house", &config, &e) <
+        0) {
         FUZZ_CHECK(e.code > 0 && strncmp(e.text, "config.json: ", 13) == 0);
         return 0;
     }

@@ -39,13 +39,13 @@ parse_file(const char *path, struct oci_config *config_out, struct err *e)
     size_t n;
     _cleanup_free_ char *text = file_text(path, &n);
 
-    return oci_parse(text, n, "/bundle", config_out, e);
+    return oci_parse(text, n, "/bundle", "house", config_out, e);
 }
 
 __attribute__((unused)) static int
 parse_text(const char *text, struct oci_config *config_out, struct err *e)
 {
-    return oci_parse(text, strlen(text), "/bundle", config_out, e);
+    return oci_parse(text, strlen(text), "/bundle", "house", config_out, e);
 }
 
 __attribute__((unused)) static void must_refuse(const char *text, int code,

@@ -23,7 +23,7 @@ static void takes_what_ctr_writes(void **state)
     assert_string_equal(c.root_path, "/bundle/rootfs");
     assert_int_equal(c.vcpus, 0);
     assert_int_equal(c.annotations.n, 0);
-    assert_string_equal(s->id, "");
+    assert_string_equal(s->id, "house");
     assert_string_equal(s->hostname, "");
     assert_false(s->root_readonly);
     assert_int_equal(s->namespaces, CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
@@ -164,7 +164,8 @@ static void refuses_a_document_cut_anywhere(void **state)
         struct err e = ERR_INIT;
 
         memcpy(exact, text, cut);
-        assert_int_equal(oci_parse(exact, cut, "/bundle", &c, &e), -EINVAL);
+        assert_int_equal(oci_parse(exact, cut, "/bundle", "house", &c, &e),
+                         -EINVAL);
         assert_said(e, EINVAL, "config.json: ");
         free(exact);
     }
@@ -188,9 +189,10 @@ static void refuses_what_is_not_json(void **state)
     must_refuse("{\"a\":18446744073709551616}", EINVAL, "64 bits");
     must_refuse("{\"a\":-99999999999999999999}", EINVAL, "64 bits");
     must_refuse("{\"a\":1e999}", EINVAL, "is missing");
-    assert_int_equal(oci_parse("{}\0", 3, "/b", &c, &e), -EINVAL);
+    assert_int_equal(oci_parse("{}\0", 3, "/b", "house", &c, &e), -EINVAL);
     assert_said(e, EINVAL, "NUL");
-    assert_int_equal(oci_parse("{\"\\\0\"}", 6, "/b", &c, &e), -EINVAL);
+    assert_int_equal(oci_parse("{\"\\\0\"}", 6, "/b", "house", &c, &e),
+                     -EINVAL);
     assert_said(e, EINVAL, "NUL");
 }
 
@@ -232,7 +234,8 @@ static void refuses_too_many_values(void **state)
     text[0] = '[';
     text[n] = '\0';
     must_refuse(text, EFBIG, "values");
-    assert_int_equal(oci_parse(text, n + 1, "/bundle", &c, &e), -EFBIG);
+    assert_int_equal(oci_parse(text, n + 1, "/bundle", "house", &c, &e),
+                     -EFBIG);
     assert_said(e, EFBIG, "is larger than");
 }
 
@@ -263,7 +266,7 @@ static void must_not_load(int code, const char *words)
     struct oci_config c;
     struct err e = ERR_INIT;
 
-    assert_int_equal(oci_load(bundle, &c, &e), -code);
+    assert_int_equal(oci_load(bundle, "house", &c, &e), -code);
     assert_said(e, code, words);
     (void)remove(config_path);
 }
@@ -281,7 +284,7 @@ static void loads_a_bundle(void **state)
     assert_non_null(f);
     assert_int_equal(fwrite(text, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
-    assert_ok(oci_load(bundle, &c, &e), e);
+    assert_ok(oci_load(bundle, "house", &c, &e), e);
     assert_string_equal(c.root_path, root);
     oci_config_clear(&c);
     (void)remove(config_path);
@@ -300,7 +303,7 @@ static void refuses_a_file_that_is_none(void **state)
     must_not_load(EINVAL, "is not a regular file");
     assert_int_equal(symlink("/etc/passwd", config_path), 0);
     must_not_load(ELOOP, "/config.json: ");
-    assert_int_equal(oci_load("/nowhere", &c, &e), -ENOENT);
+    assert_int_equal(oci_load("/nowhere", "house", &c, &e), -ENOENT);
     assert_said(e, ENOENT, "/nowhere/config.json: ");
 }
 

@@ -1,0 +1,93 @@
+#include "oci_read.h"
+
+#include <string.h>
+
+#include "domus/mem.h"
+#include "oci.h"
+
+/*
+ * What json-c would let pass: a number beyond 64 bits is cut to fit, and a
+ * file of "[],[],[]," becomes a hundred times its size in memory. Looks at
+ * the bytes only, the grammar is json-c's affair.
+ */
+static int scan(const struct oci_path *path, const char *json, size_t n,
+                struct err *e)
+{
+    static const char largest[] = "18446744073709551615";
+    size_t digits = 0;
+    size_t values = 1;
+    bool in_string = false;
+
+    if (memchr(json, '\0', n))
+        return oci_fail(path, e, EINVAL, "must not contain a NUL byte");
+    for (size_t i = 0; i < n; i++) {
+        char c = json[i];
+
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+            continue;
+        }
+        in_string = c == '"';
+        if (c == ',' || c == '[' || c == '{')
+            values++;
+        digits = c >= '0' && c <= '9' ? digits + 1 : 0;
+        if (digits > strlen(largest) ||
+            (digits == strlen(largest) &&
+             memcmp(json + i + 1 - digits, largest, digits) > 0))
+            return oci_fail(path, e, EINVAL,
+                            "a number of more than 64 bits at byte %zu", i);
+    }
+    if (values > OCI_VALUES_MAX)
+        return oci_fail(path, e, EFBIG, "must have at most %d values",
+                        OCI_VALUES_MAX);
+    return 0;
+}
+
+static void cleanup_tokenerp(struct json_tokener **tokener)
+{
+    json_tokener_free(*tokener);
+}
+
+static int parse(const struct oci_path *path, const char *json, size_t n,
+                 struct json_object **tree_out, struct err *e)
+{
+    /* The tokener counts the value inside the innermost brackets, too. */
+    _cleanup_(cleanup_tokenerp) struct json_tokener *tokener =
+        json_tokener_new_ex(OCI_DEPTH_MAX + 1);
+    enum json_tokener_error code;
+
+    if (!tokener)
+        return oci_fail(path, e, ENOMEM, "out of memory");
+    json_tokener_set_flags(tokener,
+                           JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    *tree_out = json_tokener_parse_ex(tokener, json, (int)n);
+    code = json_tokener_get_error(tokener);
+    if (code == json_tokener_success)
+        return 0;
+    if (code == json_tokener_continue || code == json_tokener_error_parse_eof)
+        return oci_fail(path, e, EINVAL, "ends too early");
+    if (code == json_tokener_error_depth)
+        return oci_fail(path, e, EINVAL, "is nested more than %d deep",
+                        OCI_DEPTH_MAX);
+    return oci_fail(path, e, EINVAL, "is not JSON: %s at byte %zu",
+                    json_tokener_error_desc(code),
+                    json_tokener_get_parse_end(tokener));
+}
+
+int oci_read_json(const struct oci_path *path, const char *json, size_t n,
+                  struct json_object **tree_out, struct err *e)
+{
+    _cleanup_free_ char *text = NULL;
+
+    if (n > OCI_CONFIG_MAX)
+        return oci_fail(path, e, EFBIG, "is larger than %d bytes",
+                        OCI_CONFIG_MAX);
+    if (scan(path, json, n, e) < 0)
+        return -e->code;
+    /* json-c knows a value's end for certain only by the final NUL. */
+    text = xstrndup(json, n);
+    return parse(path, text, n + 1, tree_out, e);
+}
