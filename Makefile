@@ -56,7 +56,7 @@ endif
 
 # Libraries by program; evaluated only when something is linked.
 pkg = $(shell $(PKG_CONFIG) --libs $(1) || echo missing-library--run-make-deps)
-SHIM_LIBS = $(call pkg,libprotobuf-c json-c libcap-ng libmd xenvchan)
+SHIM_LIBS = $(call pkg,libprotobuf-c json-c libcap-ng libmd libseccomp xenvchan)
 DOMUSD_LIBS = $(call pkg,xenlight xentoollog xenstore libcrypto inih libsystemd)
 GUEST_LIBS = -lxenvchan -lxenstore -lxengnttab -lxenevtchn -lxentoolcore \
 	-lxentoollog -lpthread
