@@ -10,11 +10,14 @@
 #include "domus/wire.h"
 
 #define PACKET_MAX 65536
+/* Of one packet: a logger's three, and one to spare. */
+#define PACKET_FDS_MAX 4
 
 /* A protocol is a table of types; a type without a name does not exist. */
 struct packet_type {
     const char *name;
     const struct wire_desc *desc; /* NULL: no body */
+    size_t fds;                   /* descriptors that go with each */
 };
 
 struct packet_protocol {
@@ -29,6 +32,8 @@ struct packet {
     uint16_t type;
     uint32_t id; /* of the request; a reply repeats it, notices carry 0 */
     void *body;  /* owned; NULL for a type without one */
+    int fds[PACKET_FDS_MAX]; /* owned, close-on-exec; -1 once taken */
+    size_t fd_count;         /* as the type has it */
 };
 
 /*
@@ -38,14 +43,21 @@ struct packet {
 int packet_send(int fd, const struct packet_protocol *protocol, uint16_t type,
                 uint32_t id, const void *body, struct err *e);
 
+/* The same with n descriptors, which remain the caller's. */
+int packet_send_fds(int fd, const struct packet_protocol *protocol,
+                    uint16_t type, uint32_t id, const void *body,
+                    const int *fds, size_t n, struct err *e);
+
 /*
  * Receives one packet: 0, or -EAGAIN when there is none (e untouched),
- * -EPIPE when the peer is gone, -EBADMSG for one that breaks the protocol,
+ * -EPIPE when the peer is gone, -EBADMSG for one that breaks the protocol (not
+ * the type's number of descriptors included; they are closed),
  * -EPROTONOSUPPORT for one of another version.
  */
 int packet_receive(int fd, const struct packet_protocol *protocol,
                    struct packet *packet_out, struct err *e);
 
+/* Frees the body and closes the descriptors. */
 void packet_clear(const struct packet_protocol *protocol,
                   struct packet *packet);
 

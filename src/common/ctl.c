@@ -131,22 +131,22 @@ static const struct wire_desc logger_desc =
     WIRE_DESC(ctl_logger, logger_fields);
 
 static const struct packet_type types[CTL_TYPE_COUNT] = {
-    [CTL_RESULT] = {"RESULT", &result_desc},
-    [CTL_CREATE] = {"CREATE", &create_desc},
-    [CTL_SANDBOX] = {"SANDBOX", &sandbox_desc},
-    [CTL_ATTACH] = {"ATTACH", &name_desc},
-    [CTL_DESTROY] = {"DESTROY", &name_desc},
-    [CTL_CONSOLE] = {"CONSOLE", &name_desc},
-    [CTL_CONSOLE_RESULT] = {"CONSOLE_RESULT", &console_result_desc},
-    [CTL_LIST] = {"LIST", NULL},
-    [CTL_LIST_RESULT] = {"LIST_RESULT", &list_result_desc},
-    [CTL_CHANNEL_READY] = {"CHANNEL_READY", &channel_desc},
-    [CTL_DOMAIN_DIED] = {"DOMAIN_DIED", &died_desc},
-    [CTL_PAUSE] = {"PAUSE", &name_desc},
-    [CTL_RESUME] = {"RESUME", &name_desc},
-    [CTL_UPDATE] = {"UPDATE", &update_desc},
-    [CTL_HOOKS] = {"HOOKS", &hooks_desc},
-    [CTL_LOGGER] = {"LOGGER", &logger_desc},
+    [CTL_RESULT] = {"RESULT", &result_desc, 0},
+    [CTL_CREATE] = {"CREATE", &create_desc, 0},
+    [CTL_SANDBOX] = {"SANDBOX", &sandbox_desc, 0},
+    [CTL_ATTACH] = {"ATTACH", &name_desc, 0},
+    [CTL_DESTROY] = {"DESTROY", &name_desc, 0},
+    [CTL_CONSOLE] = {"CONSOLE", &name_desc, 0},
+    [CTL_CONSOLE_RESULT] = {"CONSOLE_RESULT", &console_result_desc, 0},
+    [CTL_LIST] = {"LIST", NULL, 0},
+    [CTL_LIST_RESULT] = {"LIST_RESULT", &list_result_desc, 0},
+    [CTL_CHANNEL_READY] = {"CHANNEL_READY", &channel_desc, 0},
+    [CTL_DOMAIN_DIED] = {"DOMAIN_DIED", &died_desc, 0},
+    [CTL_PAUSE] = {"PAUSE", &name_desc, 0},
+    [CTL_RESUME] = {"RESUME", &name_desc, 0},
+    [CTL_UPDATE] = {"UPDATE", &update_desc, 0},
+    [CTL_HOOKS] = {"HOOKS", &hooks_desc, 0},
+    [CTL_LOGGER] = {"LOGGER", &logger_desc, 3},
 };
 
 const struct packet_protocol ctl_protocol = {

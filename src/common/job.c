@@ -96,19 +96,19 @@ static const struct wire_field died_fields[] = {
 static const struct wire_desc died_desc = WIRE_DESC(job_died, died_fields);
 
 static const struct packet_type types[JOB_TYPE_COUNT] = {
-    [JOB_RESULT] = {"RESULT", &result_desc},
-    [JOB_HOST] = {"HOST", NULL},
-    [JOB_HOST_RESULT] = {"HOST_RESULT", &host_result_desc},
-    [JOB_BUILD] = {"BUILD", &build_desc},
-    [JOB_BUILT] = {"BUILT", &built_desc},
-    [JOB_START] = {"START", &start_desc},
-    [JOB_DESTROY] = {"DESTROY", &domain_desc},
-    [JOB_LIST] = {"LIST", NULL},
-    [JOB_LIST_RESULT] = {"LIST_RESULT", &list_result_desc},
-    [JOB_WATCH] = {"WATCH", &domain_desc},
-    [JOB_UNWATCH] = {"UNWATCH", &domain_desc},
-    [JOB_CHANNEL] = {"CHANNEL", &channel_desc},
-    [JOB_DIED] = {"DIED", &died_desc},
+    [JOB_RESULT] = {"RESULT", &result_desc, 0},
+    [JOB_HOST] = {"HOST", NULL, 0},
+    [JOB_HOST_RESULT] = {"HOST_RESULT", &host_result_desc, 0},
+    [JOB_BUILD] = {"BUILD", &build_desc, 0},
+    [JOB_BUILT] = {"BUILT", &built_desc, 0},
+    [JOB_START] = {"START", &start_desc, 0},
+    [JOB_DESTROY] = {"DESTROY", &domain_desc, 0},
+    [JOB_LIST] = {"LIST", NULL, 0},
+    [JOB_LIST_RESULT] = {"LIST_RESULT", &list_result_desc, 0},
+    [JOB_WATCH] = {"WATCH", &domain_desc, 0},
+    [JOB_UNWATCH] = {"UNWATCH", &domain_desc, 0},
+    [JOB_CHANNEL] = {"CHANNEL", &channel_desc, 0},
+    [JOB_DIED] = {"DIED", &died_desc, 0},
 };
 
 const struct packet_protocol job_protocol = {

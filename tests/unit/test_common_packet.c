@@ -11,6 +11,8 @@
 #include "tests/unit/sample.h"
 
 static int ends[2];
+/* Descriptors to send; any will do. */
+static const int standard[6] = {0, 1, 2, 0, 1, 2};
 
 static int connect_ends(void **state)
 {
@@ -45,9 +47,12 @@ static void every_type_goes_and_comes(const struct packet_protocol *protocol)
                 assert_true(desc->size <= protocol->body_size);
                 sample_fill(desc, body, &seed);
             }
-            assert_ok(packet_send(ends[0], protocol, type, id, body, &e), e);
+            assert_ok(packet_send_fds(ends[0], protocol, type, id, body,
+                                      standard, protocol->types[type].fds, &e),
+                      e);
             assert_ok(packet_receive(ends[1], protocol, &packet, &e), e);
             assert_int_equal(packet.type, type);
+            assert_int_equal(packet.fd_count, protocol->types[type].fds);
             assert_int_equal(packet.id, id);
             if (desc) {
                 assert_true(sample_equal(desc, body, packet.body));
@@ -192,6 +197,128 @@ static void refuses_packets_beyond_the_limit(void **state)
     assert_int_equal(raw(bytes, PACKET_MAX + 2, &e), -EBADMSG);
 }
 
+/* --- descriptors ---------------------------------------------------------- */
+
+static char text[] = "x";
+static struct ctl_logger logger = {.namespace = text, .id = text, .path = text};
+
+static size_t open_fds(void)
+{
+    size_t n = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void descriptors_come_along(void **state)
+{
+    struct packet packet;
+    struct err e = ERR_INIT;
+    size_t before = open_fds();
+    int pipes[2], taken;
+    char byte = 'b';
+
+    (void)state;
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    assert_ok(packet_send_fds(ends[0], &ctl_protocol, CTL_LOGGER, 7, &logger,
+                              (int[3]){pipes[0], pipes[1], pipes[0]}, 3, &e),
+              e);
+    close_fd(&pipes[0]);
+    assert_ok(packet_receive(ends[1], &ctl_protocol, &packet, &e), e);
+    assert_int_equal(packet.fd_count, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(fcntl(packet.fds[i], F_GETFD), FD_CLOEXEC);
+    assert_int_equal(write(packet.fds[1], &byte, 1), 1);
+    taken = steal_fd(&packet.fds[0]);
+    packet_clear(&ctl_protocol, &packet);
+    packet_clear(&ctl_protocol, &packet);
+    assert_int_equal(read(taken, &byte, 1), 1);
+    close_fd(&taken);
+    close_fd(&pipes[1]);
+    assert_int_equal(open_fds(), before);
+}
+
+/* With whatever number of descriptors, past what packet_send() allows. */
+static void send_raw_fds(const void *bytes, size_t n, size_t count)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(standard))];
+    } control = {.bytes = {0}};
+    struct iovec io = {(void *)bytes, n};
+    struct msghdr message = {
+        .msg_iov = &io,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = CMSG_SPACE(count * sizeof(int)),
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(c), standard, count * sizeof(int));
+    assert_int_equal(sendmsg(ends[0], &message, 0), n);
+}
+
+static void refuses_other_numbers_of_descriptors(void **state)
+{
+    static const uint8_t list[8] = {CTL_VERSION, 0, CTL_LIST};
+    static const uint8_t other[8] = {CTL_VERSION + 1, 0, CTL_LIST};
+    static const uint8_t garbage[12] = {CTL_VERSION, 0, CTL_LOGGER, 0,   0,
+                                        0,           0, 0,          255, 255};
+    size_t before = open_fds();
+    struct packet packet;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t n = 1; n <= 6; n++) {
+        send_raw_fds(list, sizeof(list), n);
+        assert_int_equal(packet_receive(ends[1], &ctl_protocol, &packet, &e),
+                         -EBADMSG);
+        assert_said(e, EBADMSG, "packet LIST with ");
+        assert_said(e, EBADMSG, "descriptors, it has 0");
+        assert_int_equal(open_fds(), before);
+    }
+    assert_said(e, EBADMSG, "more than 4 descriptors");
+    for (size_t n = 1; n <= 6; n++) {
+        send_raw_fds(garbage, sizeof(garbage), n);
+        assert_int_equal(packet_receive(ends[1], &ctl_protocol, &packet, &e),
+                         -EBADMSG);
+        assert_non_null(
+            strstr(e.text, n == 3 ? "ctl_logger.namespace" : "it has 3"));
+        assert_int_equal(open_fds(), before);
+    }
+    send_raw_fds(other, sizeof(other), 2);
+    assert_int_equal(packet_receive(ends[1], &ctl_protocol, &packet, &e),
+                     -EPROTONOSUPPORT);
+    assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, CTL_LOGGER}, 8, &e),
+                     -EBADMSG);
+    assert_said(e, EBADMSG, "with 0 descriptors, it has 3");
+    assert_int_equal(open_fds(), before);
+}
+
+static void sends_only_the_right_number(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(packet_send_fds(ends[0], &ctl_protocol, CTL_LIST, 1, NULL,
+                                     standard, 1, &e),
+                     -EINVAL);
+    assert_said(e, EINVAL, "packet LIST has 0 descriptors, not 1");
+    assert_int_equal(
+        packet_send(ends[0], &ctl_protocol, CTL_LOGGER, 1, &logger, &e),
+        -EINVAL);
+    assert_int_equal(packet_send_fds(ends[0], &ctl_protocol, CTL_LOGGER, 1,
+                                     &logger, standard, 5, &e),
+                     -EINVAL);
+    assert_int_equal(packet_send_fds(ends[0], &ctl_protocol, CTL_LOGGER, 1,
+                                     &logger, (int[3]){0, -1, 2}, 3, &e),
+                     -EBADF);
+}
+
 static void a_reader_who_sleeps_is_told(void **state)
 {
     struct err e = ERR_INIT;
@@ -232,6 +359,9 @@ int main(void)
         with_ends(refuses_other_versions_and_types),
         with_ends(refuses_to_send_what_is_none),
         with_ends(refuses_packets_beyond_the_limit),
+        with_ends(descriptors_come_along),
+        with_ends(refuses_other_numbers_of_descriptors),
+        with_ends(sends_only_the_right_number),
         with_ends(a_reader_who_sleeps_is_told),
         with_ends(waiting_has_an_end),
     };
