@@ -12,7 +12,7 @@
 
 #include "domus/packet.h"
 
-#define JOB_VERSION     1
+#define JOB_VERSION     2
 #define JOB_FD          3
 #define JOB_DOMAINS_MAX 1024
 #define JOB_VBDS_MAX    16
@@ -29,6 +29,9 @@ enum job_type {
     JOB_LIST,    /* -> LIST_RESULT: every domain whose name is ours, or that
                     has none, half built or half gone: go by the uuid */
     JOB_LIST_RESULT,
+    JOB_PAUSE,  /* domain -> RESULT; when it was paused before, too */
+    JOB_RESUME, /* domain -> RESULT; when it was not paused, too */
+    JOB_SCHED,  /* sched -> RESULT */
     /* Of the watcher. */
     JOB_WATCH,   /* domain: tell of its channel and of its end */
     JOB_UNWATCH, /* domain */
@@ -59,6 +62,8 @@ struct job_build {
     char *command_line;
     uint64_t memory_kb;
     uint32_t vcpus;
+    uint32_t cpu_weight; /* 0: the scheduler's default */
+    uint32_t cpu_cap;    /* per cent of one processor; 0: not limited */
 };
 
 struct job_built {
@@ -92,6 +97,15 @@ struct job_domain {
     char *uuid;
 };
 
+/* Of a domain that lives. */
+struct job_sched {
+    uint32_t domid;
+    char *uuid;
+    uint32_t cpu_weight; /* 0: as it is */
+    bool has_cpu_cap;
+    uint32_t cpu_cap; /* 0: not limited */
+};
+
 struct job_listed {
     uint32_t domid;
     char *uuid;
@@ -99,6 +113,7 @@ struct job_listed {
     char *console;
     bool dying; /* destroyed, but its memory is not all given back */
     bool shut_down;
+    bool paused;
     char *reason;
 };
 
@@ -128,6 +143,7 @@ union job_body {
     struct job_built built;
     struct job_start start;
     struct job_domain domain;
+    struct job_sched sched;
     struct job_list_result list_result;
     struct job_channel channel;
     struct job_died died;

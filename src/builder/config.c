@@ -14,6 +14,17 @@
 /* Page tables, the domain's own structures and its grant frames in Xen. */
 #define DOMAIN_OVERHEAD_KB 2048
 
+int config_check_sched(uint32_t weight, uint32_t cap, struct err *e)
+{
+    if (weight > CONFIG_WEIGHT_MAX)
+        return err_set(e, EINVAL, "cpu weight of %u: credit2 has 1 to %d",
+                       weight, CONFIG_WEIGHT_MAX);
+    if (cap > CONFIG_VCPUS_MAX * 100)
+        return err_set(e, EINVAL, "cpu cap of %u %%: a domain has at most %d",
+                       cap, CONFIG_VCPUS_MAX * 100);
+    return 0;
+}
+
 static int check(const struct job_build *build, struct err *e)
 {
     if (!build->name[0] || !build->kernel[0] || !build->initramfs[0])
@@ -28,7 +39,7 @@ static int check(const struct job_build *build, struct err *e)
                        (unsigned long long)build->memory_kb,
                        CONFIG_MEMORY_KB_MIN,
                        (unsigned long long)CONFIG_MEMORY_KB_MAX);
-    return 0;
+    return config_check_sched(build->cpu_weight, build->cpu_cap, e);
 }
 
 /* libxl's own allocator of bitmaps wants a context. */
@@ -73,6 +84,11 @@ int config_from_job(const struct job_build *build, uint32_t nodes,
     info->kernel = xstrdup(build->kernel);
     info->ramdisk = xstrdup(build->initramfs);
     info->cmdline = xstrdup(build->command_line);
+    /* The scheduler is that of the pool, credit2 unless it was chosen. */
+    if (build->cpu_weight)
+        info->sched_params.weight = (int)build->cpu_weight;
+    if (build->cpu_cap)
+        info->sched_params.cap = (int)build->cpu_cap;
 
     /* Fail before memory is taken rather than half-way. */
     libxl_defbool_set(&info->claim_mode, true);

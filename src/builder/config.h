@@ -11,6 +11,11 @@
 #define CONFIG_MEMORY_KB_MIN 4096
 #define CONFIG_MEMORY_KB_MAX (UINT64_C(1) << 32) /* 4 TiB */
 
+#define CONFIG_WEIGHT_MAX 65535 /* of credit2 */
+
+/* 0 is right for both: not said. */
+int config_check_sched(uint32_t weight, uint32_t cap, struct err *e);
+
 /*
  * Writes config_out only on success; the caller disposes of it. nodes is the
  * number of NUMA nodes of the host.

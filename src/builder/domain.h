@@ -16,7 +16,17 @@ int domain_build(struct xl *xl, const struct job_build *build,
 /* After a failure the domain is the caller's to destroy. */
 int domain_start(struct xl *xl, const struct job_start *start, struct err *e);
 
-/* 0 when the domain is gone, or was not there. */
+/* Both are success when it is so already. */
+int domain_pause(struct xl *xl, const struct job_domain *domain, struct err *e);
+int domain_resume(struct xl *xl, const struct job_domain *domain,
+                  struct err *e);
+
+int domain_sched(struct xl *xl, const struct job_sched *sched, struct err *e);
+
+/*
+ * 0 when the domain is gone, or was not there. What takes longer than a few
+ * seconds is -ETIMEDOUT: to be asked for again, and no worker is held up.
+ */
 int domain_destroy(struct xl *xl, const struct job_domain *domain,
                    struct err *e);
 

@@ -28,6 +28,15 @@ static int job_do(struct xl *xl, const struct packet *job, uint16_t *type_out,
     case JOB_LIST:
         *type_out = JOB_LIST_RESULT;
         return domain_list(xl, &body_out->list_result, e);
+    case JOB_PAUSE:
+        *type_out = JOB_RESULT;
+        return domain_pause(xl, &in->domain, e);
+    case JOB_RESUME:
+        *type_out = JOB_RESULT;
+        return domain_resume(xl, &in->domain, e);
+    case JOB_SCHED:
+        *type_out = JOB_RESULT;
+        return domain_sched(xl, &in->sched, e);
     case JOB_RESULT:
     case JOB_HOST_RESULT:
     case JOB_BUILT:

@@ -30,6 +30,8 @@ static const struct wire_field build_fields[] = {
     WIRE_FIELD(job_build, command_line, WIRE_STRING, .max = 1024),
     WIRE_FIELD(job_build, memory_kb, WIRE_U64),
     WIRE_FIELD(job_build, vcpus, WIRE_U32),
+    WIRE_FIELD(job_build, cpu_weight, WIRE_U32),
+    WIRE_FIELD(job_build, cpu_cap, WIRE_U32),
 };
 static const struct wire_desc build_desc = WIRE_DESC(job_build, build_fields);
 
@@ -63,6 +65,15 @@ static const struct wire_field domain_fields[] = {
 static const struct wire_desc domain_desc =
     WIRE_DESC(job_domain, domain_fields);
 
+static const struct wire_field sched_fields[] = {
+    WIRE_FIELD(job_sched, domid, WIRE_U32),
+    WIRE_FIELD(job_sched, uuid, WIRE_STRING, .max = WORD_MAX),
+    WIRE_FIELD(job_sched, cpu_weight, WIRE_U32),
+    WIRE_FIELD(job_sched, has_cpu_cap, WIRE_BOOL),
+    WIRE_FIELD(job_sched, cpu_cap, WIRE_U32),
+};
+static const struct wire_desc sched_desc = WIRE_DESC(job_sched, sched_fields);
+
 static const struct wire_field listed_fields[] = {
     WIRE_FIELD(job_listed, domid, WIRE_U32),
     WIRE_FIELD(job_listed, uuid, WIRE_STRING, .max = WORD_MAX),
@@ -70,6 +81,7 @@ static const struct wire_field listed_fields[] = {
     WIRE_FIELD(job_listed, console, WIRE_STRING, .max = PATH_LONGEST),
     WIRE_FIELD(job_listed, dying, WIRE_BOOL),
     WIRE_FIELD(job_listed, shut_down, WIRE_BOOL),
+    WIRE_FIELD(job_listed, paused, WIRE_BOOL),
     WIRE_FIELD(job_listed, reason, WIRE_STRING, .max = WORD_MAX),
 };
 static const struct wire_desc listed_desc =
@@ -105,6 +117,9 @@ static const struct packet_type types[JOB_TYPE_COUNT] = {
     [JOB_DESTROY] = {"DESTROY", &domain_desc, 0},
     [JOB_LIST] = {"LIST", NULL, 0},
     [JOB_LIST_RESULT] = {"LIST_RESULT", &list_result_desc, 0},
+    [JOB_PAUSE] = {"PAUSE", &domain_desc, 0},
+    [JOB_RESUME] = {"RESUME", &domain_desc, 0},
+    [JOB_SCHED] = {"SCHED", &sched_desc, 0},
     [JOB_WATCH] = {"WATCH", &domain_desc, 0},
     [JOB_UNWATCH] = {"UNWATCH", &domain_desc, 0},
     [JOB_CHANNEL] = {"CHANNEL", &channel_desc, 0},

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "domus/job.h"
@@ -102,6 +103,13 @@ static void work_build(uint32_t id, const struct job_build *job)
     write_born(unborn, "command-line", job->command_line);
     write_born(unborn, "type", job->pvh ? "pvh" : "pv");
     write_born(unborn, "uuid", job->uuid);
+    {
+        _cleanup_free_ char *weight = xasprintf("%u", job->cpu_weight);
+        _cleanup_free_ char *cap = xasprintf("%u", job->cpu_cap);
+
+        write_born(unborn, "weight", weight);
+        write_born(unborn, "cap", cap);
+    }
     for (;; domid++) {
         _cleanup_free_ char *path = xasprintf("%s/%u", base, domid);
 
@@ -150,20 +158,73 @@ static void work_start(uint32_t id, const struct job_start *job)
     answer_result(id, 0, "");
 }
 
+/* Stands still as a domain does: every process of it, whatever it does. */
+static void work_pause(uint32_t id, const struct job_domain *job, bool paused)
+{
+    if (fault("pause-fail")) {
+        answer_result(id, EIO, "the domain was not paused");
+        return;
+    }
+    if (!is_domain(job->domid, job->uuid) || fact_exists(job->domid, "dead")) {
+        answer_result(id, ESRCH, "no such domain");
+        return;
+    }
+    fake_domain_freeze(job->domid, paused);
+    if (paused) {
+        fact_write(job->domid, "paused", "%s", "");
+    } else {
+        _cleanup_free_ char *path = fact_path(job->domid, "paused");
+
+        (void)unlink(path);
+    }
+    answer_result(id, 0, "");
+}
+
+static void work_sched(uint32_t id, const struct job_sched *job)
+{
+    if (!is_domain(job->domid, job->uuid) || fact_exists(job->domid, "dead")) {
+        answer_result(id, ESRCH, "no such domain");
+        return;
+    }
+    if (job->cpu_weight)
+        fact_write(job->domid, "weight", "%u", job->cpu_weight);
+    if (job->has_cpu_cap)
+        fact_write(job->domid, "cap", "%u", job->cpu_cap);
+    answer_result(id, 0, "");
+}
+
+/* Its memory is still mapped by somebody, for so long. */
+static bool lingers(uint32_t domid)
+{
+    struct timespec now;
+    _cleanup_free_ char *since = NULL;
+
+    if (!fault("destroy-slow"))
+        return false;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!fact_exists(domid, "dying"))
+        fact_write(domid, "dying", "%ld", (long)now.tv_sec);
+    since = fact_read(domid, "dying");
+    return now.tv_sec - strtol(since, NULL, 10) < FAKE_LINGER_S;
+}
+
 static void work_destroy(uint32_t id, const struct job_domain *job)
 {
     _cleanup_free_ char *name = xasprintf("%u", job->domid);
     _cleanup_free_ char *pid = NULL;
     int root;
 
-    if (fault("destroy-fail")) {
-        answer_result(id, EBUSY, "the domain does not want to go");
-        return;
-    }
     if (!is_domain(job->domid, job->uuid)) {
         answer_result(id, 0, "");
         return;
     }
+    if (fault("destroy-fail") ||
+        (fault("destroy-fails-twice") && fact_count(job->domid, "fails") < 2)) {
+        answer_result(id, EBUSY, "the domain does not want to go");
+        return;
+    }
+    while (fault("destroy-hang"))
+        sleep(1);
     fact_write(job->domid, "destroy", "%s", "");
     /* Between start and pid there is a moment; then the domain is told. */
     if (fact_exists(job->domid, "start") && !fact_exists(job->domid, "dead"))
@@ -177,6 +238,10 @@ static void work_destroy(uint32_t id, const struct job_domain *job)
     /* Without a console nothing ever ran in it: its worker was killed. */
     if (fact_exists(job->domid, "console") && !fact_wait(job->domid, "dead")) {
         answer_result(id, ETIMEDOUT, "the domain did not die");
+        return;
+    }
+    if (lingers(job->domid)) {
+        answer_result(id, ETIMEDOUT, "some process still maps its memory");
         return;
     }
     root = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -205,6 +270,8 @@ static void work_list(uint32_t id)
         l->console = fact_read(domid, "console");
         l->reason = fact_read(domid, "reason");
         l->shut_down = fact_exists(domid, "dead");
+        l->dying = fact_exists(domid, "dying");
+        l->paused = fact_exists(domid, "paused");
         result.domains.n++;
     }
     answer(JOB_LIST_RESULT, id, &result);
@@ -233,6 +300,13 @@ static void work(const struct packet *job)
         return;
     case JOB_LIST:
         work_list(job->id);
+        return;
+    case JOB_PAUSE:
+    case JOB_RESUME:
+        work_pause(job->id, job->body, job->type == JOB_PAUSE);
+        return;
+    case JOB_SCHED:
+        work_sched(job->id, job->body);
         return;
     case JOB_RESULT:
     case JOB_HOST_RESULT:

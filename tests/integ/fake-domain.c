@@ -129,23 +129,48 @@ static void join_group(const char *group, const char *name)
     close(fd);
 }
 
+/* The tests know theirs by this name. */
+static char *group_of(uint32_t domid)
+{
+    char *group = xasprintf("fake%s-%u", fake_directory(), domid);
+
+    for (char *c = group; *c; c++)
+        if (*c == '/')
+            *c = '-';
+    return group;
+}
+
 /* The agent is a member of a leaf, so that the root of its cgroup namespace
  * has no process and may share its controllers out. */
 static void make_group(struct domain *d)
 {
     _cleanup_free_ char *path = NULL;
 
-    /* The tests know theirs by this name. */
-    d->group = xasprintf("fake%s-%u", fake_directory(), d->id);
-    for (char *c = d->group; *c; c++)
-        if (*c == '/')
-            *c = '-';
+    d->group = group_of(d->id);
     path = xasprintf("/cgroup/%s/init", d->group);
     *strrchr(path, '/') = '\0';
     (void)mkdir(path, 0755);
     path[strlen(path)] = '/';
     if (mkdir(path, 0755) < 0)
         fake_die(path);
+}
+
+/* In the hierarchy of the machine or of a mixed one. */
+void fake_domain_freeze(uint32_t domid, bool frozen)
+{
+    _cleanup_free_ char *group = group_of(domid);
+    static const char *const roots[] = {"/sys/fs/cgroup",
+                                        "/sys/fs/cgroup/unified"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+        _cleanup_free_ char *path =
+            xasprintf("%s/%s/cgroup.freeze", roots[i], group);
+
+        _cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0 && write(fd, frozen ? "1" : "0", 1) != 1)
+            fake_die(path);
+    }
 }
 
 /* In the new namespaces. vbds: "xvda=/dev/loop0" lines. */

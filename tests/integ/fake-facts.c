@@ -77,6 +77,15 @@ char *fact_read(uint32_t domid, const char *fact)
     return fake_read(path);
 }
 
+unsigned int fact_count(uint32_t domid, const char *fact)
+{
+    _cleanup_free_ char *before = fact_read(domid, fact);
+    unsigned long n = strtoul(before, NULL, 10);
+
+    fact_write(domid, fact, "%lu", n + 1);
+    return (unsigned int)n;
+}
+
 bool fact_wait(uint32_t domid, const char *fact)
 {
     int64_t deadline = loop_now() + WAIT_SECONDS * 1000;

@@ -15,6 +15,7 @@
 
 #define FAKE_TEXT_MAX 4096
 #define FAKE_TICK_MS  5
+#define FAKE_LINGER_S 20 /* of a domain with "destroy-slow" */
 
 _Noreturn void fake_die(const char *what);
 
@@ -30,6 +31,9 @@ char *fact_read(uint32_t domid, const char *fact);
 /* False when it did not come in time. */
 bool fact_wait(uint32_t domid, const char *fact);
 
+/* One more, and what it was before. */
+unsigned int fact_count(uint32_t domid, const char *fact);
+
 void fake_write(const char *path, const char *text);
 char *fake_read(const char *path);
 void fake_remove_tree(int parent, const char *name);
@@ -37,5 +41,8 @@ void fake_remove_tree(int parent, const char *name);
 /* Plays hypervisor for one domain in a process that is nobody's child, so
  * that it lives on as a domain does. */
 void fake_domain_start(uint32_t domid);
+
+/* All of its processes stand still, or go on. */
+void fake_domain_freeze(uint32_t domid, bool frozen);
 
 #endif

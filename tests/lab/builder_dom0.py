@@ -77,7 +77,8 @@ class Host:
         values = dict(
             name=NAME + uuid.uuid4().hex[:8], uuid=str(uuid.uuid4()),
             pvh=pvh, kernel=self.kernel, initramfs=self.initramfs,
-            command_line=COMMAND_LINE, memory_kb=MEMORY_KB, vcpus=1)
+            command_line=COMMAND_LINE, memory_kb=MEMORY_KB, vcpus=1,
+            cpu_weight=0, cpu_cap=0)
         values.update(changes)
         return values
 

@@ -6,16 +6,17 @@ import socket
 import struct
 import subprocess
 
-VERSION = 1
+VERSION = 2
 (RESULT, HOST, HOST_RESULT, BUILD, BUILT, START, DESTROY, LIST, LIST_RESULT,
- WATCH, UNWATCH, CHANNEL, DIED) = range(1, 14)
+ PAUSE, RESUME, SCHED, WATCH, UNWATCH, CHANNEL, DIED) = range(1, 17)
 JOB_FD = 3
 
 # Name and kind of the fields, as in src/common/job.c. A list is a table.
 VBD = (("name", "s"), ("major", "u32"), ("minor", "u32"),
        ("writable", "bool"), ("path", "s"))
 LISTED = (("domid", "u32"), ("uuid", "s"), ("name", "s"), ("console", "s"),
-          ("dying", "bool"), ("shut_down", "bool"), ("reason", "s"))
+          ("dying", "bool"), ("shut_down", "bool"), ("paused", "bool"),
+          ("reason", "s"))
 DOMAIN = (("domid", "u32"), ("uuid", "s"))
 BODIES = {
     RESULT: (("code", "u32"), ("text", "s")),
@@ -24,11 +25,15 @@ BODIES = {
                   ("total_kb", "u64")),
     BUILD: (("name", "s"), ("uuid", "s"), ("pvh", "bool"), ("kernel", "s"),
             ("initramfs", "s"), ("command_line", "s"), ("memory_kb", "u64"),
-            ("vcpus", "u32")),
+            ("vcpus", "u32"), ("cpu_weight", "u32"), ("cpu_cap", "u32")),
     BUILT: (("domid", "u32"), ("console", "s")),
     START: DOMAIN + (("vbds", VBD),),
     DESTROY: DOMAIN,
     LIST_RESULT: (("domains", LISTED),),
+    PAUSE: DOMAIN,
+    RESUME: DOMAIN,
+    SCHED: DOMAIN + (("cpu_weight", "u32"), ("has_cpu_cap", "bool"),
+                     ("cpu_cap", "u32")),
     WATCH: DOMAIN,
     UNWATCH: DOMAIN,
     CHANNEL: (("domid", "u32"), ("channel", "s")),

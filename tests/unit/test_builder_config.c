@@ -159,11 +159,42 @@ static void needs(void **state)
     assert_true(config_needs_kb(&build) > build.memory_kb);
 }
 
+static void weight_and_cap(void **state)
+{
+    struct job_build build = sample();
+    libxl_domain_config c;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_ok(config_from_job(&build, 1, &c, &e), e);
+    assert_int_equal(c.b_info.sched_params.weight,
+                     LIBXL_DOMAIN_SCHED_PARAM_WEIGHT_DEFAULT);
+    assert_int_equal(c.b_info.sched_params.cap,
+                     LIBXL_DOMAIN_SCHED_PARAM_CAP_DEFAULT);
+    libxl_domain_config_dispose(&c);
+    build.cpu_weight = 512;
+    build.cpu_cap = 150;
+    assert_ok(config_from_job(&build, 1, &c, &e), e);
+    assert_int_equal(c.b_info.sched_params.weight, 512);
+    assert_int_equal(c.b_info.sched_params.cap, 150);
+    libxl_domain_config_dispose(&c);
+    build.cpu_weight = 65536;
+    assert_int_equal(config_from_job(&build, 1, &c, &e), -EINVAL);
+    assert_said(e, EINVAL, "cpu weight of 65536");
+    build.cpu_weight = 0;
+    build.cpu_cap = 12801;
+    assert_int_equal(config_from_job(&build, 1, &c, &e), -EINVAL);
+    assert_said(e, EINVAL, "cpu cap of 12801 %");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pvh),   cmocka_unit_test(pv),
-        cmocka_unit_test(vcpus), cmocka_unit_test(bad_jobs),
+        cmocka_unit_test(weight_and_cap),
+        cmocka_unit_test(pvh),
+        cmocka_unit_test(pv),
+        cmocka_unit_test(vcpus),
+        cmocka_unit_test(bad_jobs),
         cmocka_unit_test(needs),
     };
 

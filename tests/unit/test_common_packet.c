@@ -77,7 +77,7 @@ static void control_packets(void **state)
 static void builder_packets(void **state)
 {
     (void)state;
-    assert_int_equal(JOB_TYPE_COUNT, 14);
+    assert_int_equal(JOB_TYPE_COUNT, 17);
     every_type_goes_and_comes(&job_protocol);
 }
 
