@@ -163,6 +163,10 @@ static int handle_message(void *context, struct proto_message *message,
     case PROTO_EXITED:
         guest->handler->exited(guest->context, &message->body.exited);
         return 0;
+    case PROTO_OOM:
+        guest->handler->oom(guest->context,
+                            message->body.container.container);
+        return 0;
     case PROTO_LOG:
         handle_log(guest, &message->body.log);
         return 0;

@@ -17,6 +17,8 @@ struct guest_handler {
     /* The handshake is done. */
     void (*up)(void *context);
     void (*exited)(void *context, const struct proto_exited *exited);
+    /* The kernel killed a process for want of memory. */
+    void (*oom)(void *context, const char *container);
     /* The channel is closed. Requests that wait stay until guest_fail(). */
     void (*lost)(void *context, const struct err *why);
     /* The first bytes of an output stream came. */

@@ -68,6 +68,36 @@ static void do_connect(struct service *service, ProtobufCMessage *request,
     task_connect(service->task, call);
 }
 
+static void do_exec(struct service *service, ProtobufCMessage *request,
+                    struct call *call)
+{
+    task_exec(service->task, (Task__ExecRequest *)request, call);
+}
+
+static void do_resize(struct service *service, ProtobufCMessage *request,
+                      struct call *call)
+{
+    task_resize(service->task, (Task__ResizePtyRequest *)request, call);
+}
+
+static void do_pause(struct service *service, ProtobufCMessage *request,
+                     struct call *call)
+{
+    task_pause(service->task, (Task__TaskRequest *)request, call);
+}
+
+static void do_resume(struct service *service, ProtobufCMessage *request,
+                      struct call *call)
+{
+    task_resume(service->task, (Task__TaskRequest *)request, call);
+}
+
+static void do_update(struct service *service, ProtobufCMessage *request,
+                      struct call *call)
+{
+    task_update(service->task, (Task__UpdateRequest *)request, call);
+}
+
 /* containerd calls this after every delete of a task, also when others are
  * left, so it may mean nothing. */
 static void do_shutdown(struct service *service, ProtobufCMessage *request,
@@ -91,6 +121,11 @@ static const struct method {
     {"Pids", &task__task_request__descriptor, do_pids},
     {"Kill", &task__kill_request__descriptor, do_kill},
     {"CloseIO", &task__close_iorequest__descriptor, do_close_io},
+    {"Exec", &task__exec_request__descriptor, do_exec},
+    {"ResizePty", &task__resize_pty_request__descriptor, do_resize},
+    {"Pause", &task__task_request__descriptor, do_pause},
+    {"Resume", &task__task_request__descriptor, do_resume},
+    {"Update", &task__update_request__descriptor, do_update},
     {"Wait", &task__process_request__descriptor, do_wait},
     {"Stats", &task__task_request__descriptor, do_stats},
     {"Connect", &task__task_request__descriptor, do_connect},

@@ -3,24 +3,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
 #include "events.pb-c.h"
 
-#define KILLED (128 + 9)
 /* As a shell tells it. */
 #define NOT_RUN   126
 #define NOT_FOUND 127
-
-static uint64_t wall_clock_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 void task_save_record(struct task *task)
 {
@@ -83,57 +73,93 @@ static void tell_phases(struct task *task)
              since(start, p->exited));
 }
 
-void task_answer_waiters(struct task *task)
+/* On disk at once: `delete` may have to tell it. */
+static void init_exited(struct task *task, uint32_t status)
 {
-    Task__WaitResponse response = TASK__WAIT_RESPONSE__INIT;
-    Wellknown__Timestamp when = TASK_TIMESTAMP(task->record.exited_ns);
-    struct err e = ERR_INIT;
-
-    response.exit_status = task->record.status;
-    response.exited_at = &when;
-    (void)err_set(&e, ENOENT, "container %s was not created", task->id);
-    while (task->waiters) {
-        struct waiter *waiter = task->waiters;
-
-        task->waiters = waiter->next;
-        if (task->record.exited)
-            call_reply(&waiter->call, &response.base);
-        else
-            call_fail(&waiter->call, &e);
-        free(waiter);
-    }
-}
-
-static void publish_exit(struct task *task)
-{
-    Containerd__Events__TaskExit event = CONTAINERD__EVENTS__TASK_EXIT__INIT;
-    Wellknown__Timestamp when = TASK_TIMESTAMP(task->record.exited_ns);
-
-    event.container_id = task->id;
-    event.id = task->id;
-    event.pid = (uint32_t)getpid();
-    event.exit_status = task->record.status;
-    event.exited_at = &when;
-    events_publish(task->events, "/tasks/exit", &event.base);
-}
-
-/* The process is over. tell is false for one that never ran: an exit may not
- * be published without a start. */
-void task_stopped(struct task *task, uint32_t status, bool tell)
-{
-    task->state = TASK_STOPPED;
     task->phases.exited = loop_now_ns();
+    process_exit(&task->init, status);
     task->record.exited = true;
     task->record.status = status;
-    task->record.exited_ns = wall_clock_ns();
+    task->record.exited_ns = task->init.exited_ns;
     task_save_record(task);
     loop_remove_timer(&task->kill_timer);
+}
+
+static void finish_init(struct task *task, bool tell)
+{
+    loop_remove_timer(&task->execs_timer);
+    task->ended = false;
+    task->init.state = TASK_STOPPED;
     tell_phases(task);
     if (tell)
-        publish_exit(task);
-    task_answer_waiters(task);
+        process_publish_exit(&task->init);
+    process_answer_waiters(&task->init);
     if (task->guest)
-        stream_abandon(guest_link(task->guest), TASK_STREAM_IN);
+        stream_abandon(guest_link(task->guest),
+                       task->init.first_stream + PROCESS_IN);
+}
+
+/* The first process is over. tell is false for one that never ran: an exit may
+ * not be published without a start. */
+void task_stopped(struct task *task, uint32_t status, bool tell)
+{
+    init_exited(task, status);
+    finish_init(task, tell);
+}
+
+static void execs_late(void *context)
+{
+    struct task *task = context;
+
+    task->execs_timer = NULL;
+    log_warn("processes of the container did not end with it");
+    task_end_execs(task);
+    task_check_ended(task);
+}
+
+static bool has_live_exec(const struct task *task)
+{
+    for (const struct process *p = task->execs; p; p = p->next)
+        if (p->state == TASK_STARTING || p->state == TASK_RUNNING)
+            return true;
+    return false;
+}
+
+void task_check_ended(struct task *task)
+{
+    if (task->ended && !has_live_exec(task))
+        finish_init(task, true);
+}
+
+static void ignore_reply(void *context, const struct proto_message *reply,
+                         const struct err *why)
+{
+    (void)context;
+    (void)reply;
+    (void)why;
+}
+
+/* No process outlives the first, and its end is told last. Without a pid
+ * namespace the kernel does not see to that. */
+static void init_ended(struct task *task, uint32_t status)
+{
+    struct proto_message message = {.type = PROTO_SIGNAL};
+
+    if (task->ended)
+        return;
+    task->ended = true;
+    init_exited(task, status);
+    for (struct process *p = task->execs; p; p = p->next) {
+        if (p->state != TASK_RUNNING)
+            continue;
+        message.body.signal.container = task->id;
+        message.body.signal.exec = p->exec;
+        message.body.signal.signal = 9;
+        task_request(task, &message, TASK_ANSWER_MS, ignore_reply, NULL);
+    }
+    task->execs_timer =
+        loop_add_timer(task->loop, TASK_EXECS_MS, execs_late, task);
+    task_check_ended(task);
 }
 
 static void handle_up(void *context)
@@ -144,19 +170,50 @@ static void handle_up(void *context)
 static void handle_exited(void *context, const struct proto_exited *exited)
 {
     struct task *task = context;
+    struct process *process = &task->init;
     uint32_t status = exited->status & 0xff;
 
-    if (strcmp(exited->container, task->id) != 0 || exited->exec[0]) {
+    if (exited->exec[0])
+        process = task_find_exec(task, exited->exec);
+    if (strcmp(exited->container, task->id) != 0 || !process) {
         log_warn("the guest reports the end of a process that it was not "
                  "given");
         return;
     }
-    if (task->state == TASK_STARTING) {
-        task->exit_held = true;
-        task->held_status = status;
-    } else if (task->state == TASK_RUNNING || task->state == TASK_CREATED) {
-        task_stopped(task, status, true);
+    if (process->state == TASK_STARTING) {
+        process->exit_held = true;
+        process->held_status = status;
+    } else if (process != &task->init) {
+        task_exec_exited(process, status);
+    } else if (task_state_live(process->state)) {
+        init_ended(task, status);
     }
+}
+
+static void publish_oom(struct task *task)
+{
+    Containerd__Events__TaskOOM event = CONTAINERD__EVENTS__TASK_OOM__INIT;
+
+    event.container_id = task->id;
+    events_publish(task->events, "/tasks/oom", &event.base);
+}
+
+static void handle_oom(void *context, const char *container)
+{
+    struct task *task = context;
+
+    if (strcmp(container, task->id) != 0)
+        return;
+    if (loop_now() - task->oom_since > TASK_OOM_PERIOD_MS) {
+        task->oom_since = loop_now();
+        task->oom_count = 0;
+    }
+    if (++task->oom_count > TASK_OOM_BURST)
+        return;
+    if (task->init.state == TASK_STARTING)
+        task->oom_held = true;
+    else if (task_state_live(task->init.state))
+        publish_oom(task);
 }
 
 static void console_came(void *context, const struct packet *reply,
@@ -170,15 +227,18 @@ static void console_came(void *context, const struct packet *reply,
     task_add_console(&e, reply);
     free(task->end_reason);
     task->end_reason = NULL;
-    if (task->state != TASK_DELETING && task->state != TASK_STOPPED)
+    if (task->init.state != TASK_DELETING && task->init.state != TASK_STOPPED)
         log_error("container %s: %s", task->id, e.text);
     if (task->guest) {
         link_close(guest_link(task->guest));
         guest_fail(task->guest, &e);
     }
-    if (task->state == TASK_CREATED || task->state == TASK_STARTING ||
-        task->state == TASK_RUNNING)
-        task_stopped(task, KILLED, true);
+    task_fail_sleepers(task, &e);
+    task_end_execs(task);
+    if (task->ended)
+        task_check_ended(task);
+    else if (task_state_live(task->init.state))
+        task_stopped(task, TASK_KILLED, true);
 }
 
 /* Its requests get the reason; what it wrote stays for a slow reader until
@@ -187,12 +247,12 @@ void task_guest_ended(struct task *task, const char *reason)
 {
     struct err e = ERR_INIT;
 
-    if (task->state == TASK_CREATING) {
+    if (task->init.state == TASK_CREATING) {
         (void)err_set(&e, EPIPE, "the guest is gone (%s)", reason);
         task_create_failed(task, &e, true);
         return;
     }
-    if (task->ending || task->state == TASK_NONE)
+    if (task->ending || task->init.state == TASK_NONE)
         return;
     task->ending = true;
     task->end_reason = xstrdup(reason);
@@ -213,13 +273,14 @@ static void handle_first_data(void *context, uint32_t stream)
     if (!task->phases.first_byte)
         task->phases.first_byte = loop_now_ns();
     /* Otherwise told once START was answered. */
-    if (task->state == TASK_RUNNING)
+    if (task->init.state == TASK_RUNNING)
         tell_phases(task);
 }
 
 const struct guest_handler task_guest_handler = {
     .up = handle_up,
     .exited = handle_exited,
+    .oom = handle_oom,
     .lost = handle_lost,
     .first_data = handle_first_data,
 };
@@ -238,12 +299,11 @@ static void domain_died(void *context, const char *reason)
     struct task *task = context;
 
     log_info("domain ended: %s", LOG_Q(reason, strlen(reason)));
-    if (task->state == TASK_CREATING) {
+    if (task->init.state == TASK_CREATING) {
         task_guest_ended(task, reason);
         return;
     }
-    if (task->state == TASK_CREATED || task->state == TASK_STARTING ||
-        task->state == TASK_RUNNING) {
+    if (task_state_live(task->init.state)) {
         loop_remove_timer(&task->timer);
         task->timer =
             loop_add_timer(task->loop, TASK_GRACE_MS, grace_over, task);
@@ -261,88 +321,146 @@ static const struct control_handler control_handler = {
 };
 
 bool task_refuses(struct task *task, enum task_call what, const char *id,
-                  const char *exec, struct call *call)
+                  struct call *call)
 {
     struct err e = ERR_INIT;
-    int code = task_state_refuses(task->state, what);
+    int code = task_state_refuses(task->init.state, what);
 
     if (strcmp(id, task->id) != 0)
         (void)err_set(&e, ENOENT, "container \"%s\" not found",
                       LOG_Q(id, strlen(id)));
-    else if (exec[0])
-        (void)err_set(&e, ENOENT, "container %s: no process \"%s\"", task->id,
-                      LOG_Q(exec, strlen(exec)));
     else if (code)
         (void)err_set(&e, code, "container %s %s", task->id,
-                      task_state_text(task->state));
+                      task_state_text(task->init.state));
     else
         return false;
     call_fail(&call, &e);
     return true;
 }
 
+struct process *task_process(struct task *task, enum task_call what,
+                             const char *id, const char *exec,
+                             struct call *call)
+{
+    struct process *process;
+    struct err e = ERR_INIT;
+    int code;
+
+    if (!exec[0])
+        return task_refuses(task, what, id, call) ? NULL : &task->init;
+    if (task_refuses(task, CALL_STATE, id, call))
+        return NULL;
+    process = task_find_exec(task, exec);
+    code = process ? exec_state_refuses(process->state, what) : ENOENT;
+    if (!code)
+        return process;
+    if (process)
+        (void)err_set(&e, code, "container %s: process %s %s", task->id, exec,
+                      task_state_text(process->state));
+    else
+        (void)err_set(&e, code, "container %s: no process \"%s\"", task->id,
+                      LOG_Q(exec, strlen(exec)));
+    call_fail(&call, &e);
+    return NULL;
+}
+
+void task_name_error(const struct process *process, const char *what,
+                     struct err *e)
+{
+    if (process->exec[0])
+        (void)err_wrap(e, "container %s: process %s: %s", process->task->id,
+                       process->exec, what);
+    else
+        (void)err_wrap(e, "container %s: %s", process->task->id, what);
+}
+
+uint32_t task_failed_status(const struct err *why)
+{
+    if (why->code == EPIPE || why->code == ETIMEDOUT)
+        return TASK_KILLED;
+    return why->code == ENOENT ? NOT_FOUND : NOT_RUN;
+}
+
 /* A command that is not there is the client's mistake; NotFound would mean
  * the task. */
 static void start_failed(struct task *task, const struct err *why)
 {
-    uint32_t status = NOT_RUN;
     struct err e = *why;
 
-    if (e.code == EPIPE || e.code == ETIMEDOUT)
-        status = KILLED;
-    else if (e.code == ENOENT)
-        status = NOT_FOUND;
-    task_stopped(task, status, false);
+    task_end_execs(task);
+    task_stopped(task, task_failed_status(why), false);
     if (e.code == ENOENT || e.code == EACCES)
         e.code = EINVAL;
-    (void)err_wrap(&e, "container %s: start", task->id);
+    task_name_error(&task->init, "start", &e);
     log_error("%s", e.text);
-    call_fail(&task->start_call, &e);
+    call_fail(&task->init.start_call, &e);
+}
+
+/* Failing, they are told of and nothing more, as the specification says. */
+static void start_hooks_ran(struct task *task, const struct err *why)
+{
+    Task__StartResponse response = TASK__START_RESPONSE__INIT;
+
+    if (why)
+        log_warn("container %s: %s", task->id, why->text);
+    response.pid = (uint32_t)getpid();
+    if (task->init.start_call)
+        call_reply(&task->init.start_call, &response.base);
 }
 
 static void started(void *context, const struct proto_message *reply,
                     const struct err *why)
 {
     struct task *task = context;
-    Task__StartResponse response = TASK__START_RESPONSE__INIT;
     Containerd__Events__TaskStart event = CONTAINERD__EVENTS__TASK_START__INIT;
 
-    (void)reply;
+    /* Its guest died and the end was told. */
+    if (task->init.state != TASK_STARTING)
+        return;
     if (why) {
         start_failed(task, why);
         return;
     }
-    task->state = TASK_RUNNING;
+    task->init.state = TASK_RUNNING;
+    task->init.guest_pid = reply->body.result.pid;
     task->phases.process_started = loop_now_ns();
     event.container_id = task->id;
     event.pid = (uint32_t)getpid();
     events_publish(task->events, "/tasks/start", &event.base);
-    response.pid = event.pid;
-    call_reply(&task->start_call, &response.base);
+    task_run_hooks(task, "poststart", &task->poststart_hooks, task->hook_state,
+                   "running", start_hooks_ran);
     if (task->phases.first_byte)
         tell_phases(task);
-    if (task->exit_held)
-        task_stopped(task, task->held_status, true);
+    if (task->oom_held)
+        publish_oom(task);
+    if (task->init.exit_held)
+        init_ended(task, task->init.held_status);
 }
 
 void task_start(struct task *task, const Task__ProcessRequest *request,
                 struct call *call)
 {
     struct proto_message message = {.type = PROTO_START};
+    struct process *process =
+        task_process(task, CALL_START, request->id, request->exec_id, call);
 
-    if (task_refuses(task, CALL_START, request->id, request->exec_id, call))
+    if (!process)
         return;
+    if (process != &task->init) {
+        task_start_exec(process, call);
+        return;
+    }
     task->phases.start_received = loop_now_ns();
-    task->state = TASK_STARTING;
-    task->start_call = call;
+    task->init.state = TASK_STARTING;
+    task->init.start_call = call;
     message.body.process.container = task->id;
     message.body.process.exec = (char *)"";
-    guest_request(task->guest, &message, TASK_PREPARE_MS, started, task);
+    task_request(task, &message, TASK_PREPARE_MS, started, task);
 }
 
 bool task_gone(const struct task *task)
 {
-    return task->state == TASK_NONE;
+    return task->init.state == TASK_NONE;
 }
 
 struct task *task_new(struct loop *loop, struct events *events,
@@ -355,7 +473,7 @@ struct task *task_new(struct loop *loop, struct events *events,
     task->namespace = xstrdup(namespace);
     task->id = xstrdup(id);
     task->bundle = xstrdup(bundle);
-    task->stdio = (struct stdio)STDIO_INIT;
+    process_init(&task->init, task, "");
     task->record.shim = getpid();
     task->control = control_new(loop, namespace, id, &control_handler, task);
     return task;
@@ -371,9 +489,12 @@ void task_free(struct task **task)
     control_free(&t->control);
     loop_remove_timer(&t->timer);
     loop_remove_timer(&t->kill_timer);
+    loop_remove_timer(&t->execs_timer);
     guest_free(&t->guest);
-    stdio_close(&t->stdio);
-    stdio_paths_clear(&t->paths);
+    task_free_execs(t);
+    process_clear(&t->init);
+    task_clear_hooks(t);
+    buf_clear(&t->stats);
     free(t->end_reason);
     free(t->namespace);
     free(t->id);

@@ -42,6 +42,16 @@ void task_close_io(struct task *task, const Task__CloseIORequest *request,
                    struct call *call);
 void task_stats(struct task *task, const Task__TaskRequest *request,
                 struct call *call);
+void task_exec(struct task *task, const Task__ExecRequest *request,
+               struct call *call);
+void task_resize(struct task *task, const Task__ResizePtyRequest *request,
+                 struct call *call);
+void task_pause(struct task *task, const Task__TaskRequest *request,
+                struct call *call);
+void task_resume(struct task *task, const Task__TaskRequest *request,
+                 struct call *call);
+void task_update(struct task *task, const Task__UpdateRequest *request,
+                 struct call *call);
 void task_connect(struct task *task, struct call *call);
 
 #endif

@@ -4,13 +4,17 @@
  */
 #include "task_internal.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
+#include "details.pb-c.h"
 #include "stats.h"
 
 #define SIGNAL_MAX 64
+/* An encoded ProcessDetails: an id, a number, and their tags. */
+#define DETAILS_MAX (SPEC_ID_MAX + 16)
 
 void task_describe(struct task *task, const Task__ProcessRequest *request,
                    struct call *call)
@@ -20,26 +24,34 @@ void task_describe(struct task *task, const Task__ProcessRequest *request,
         [TASK_CREATED] = TASK__STATUS__CREATED,
         [TASK_STARTING] = TASK__STATUS__CREATED,
         [TASK_RUNNING] = TASK__STATUS__RUNNING,
+        [TASK_PAUSING] = TASK__STATUS__PAUSING,
+        [TASK_PAUSED] = TASK__STATUS__PAUSED,
+        [TASK_RESUMING] = TASK__STATUS__PAUSED,
         [TASK_STOPPED] = TASK__STATUS__STOPPED,
         [TASK_DELETING] = TASK__STATUS__STOPPED,
     };
+    const struct process *process =
+        task_process(task, CALL_STATE, request->id, request->exec_id, call);
     Task__StateResponse response = TASK__STATE_RESPONSE__INIT;
-    Wellknown__Timestamp when = TASK_TIMESTAMP(task->record.exited_ns);
+    Wellknown__Timestamp when;
 
-    if (task_refuses(task, CALL_STATE, request->id, request->exec_id, call))
+    if (!process)
         return;
+    when = (Wellknown__Timestamp)TASK_TIMESTAMP(process->exited_ns);
     response.id = task->id;
     response.bundle = task->bundle;
     response.pid = (uint32_t)getpid();
-    response.status = statuses[task->state];
-    if (task->paths.in) {
-        response.stdin = task->paths.in;
-        response.stdout = task->paths.out;
-        response.stderr = task->paths.err;
-        response.terminal = task->paths.terminal;
+    response.status = statuses[process->state];
+    response.exec_id = process->exec;
+    if (process->paths.in) {
+        response.stdin = process->paths.in;
+        response.stdout = process->paths.out;
+        response.stderr = process->paths.err;
+        response.terminal = process->paths.terminal;
     }
-    if (task->record.exited) {
-        response.exit_status = task->record.status;
+    /* Not before it is told: execs may still have to end. */
+    if (process->exited && !task_state_live(process->state)) {
+        response.exit_status = process->status;
         response.exited_at = &when;
     }
     call_reply(&call, &response.base);
@@ -48,33 +60,92 @@ void task_describe(struct task *task, const Task__ProcessRequest *request,
 void task_wait(struct task *task, const Task__ProcessRequest *request,
                struct call *call)
 {
-    struct waiter *waiter;
+    struct process *process =
+        task_process(task, CALL_WAIT, request->id, request->exec_id, call);
 
-    if (task_refuses(task, CALL_WAIT, request->id, request->exec_id, call))
-        return;
-    waiter = xcalloc(1, sizeof(*waiter));
-    waiter->call = call;
-    waiter->next = task->waiters;
-    task->waiters = waiter;
-    if (task->record.exited)
-        task_answer_waiters(task);
+    if (process)
+        process_wait(process, call);
 }
 
-/* The processes are the guest's and have no pids here. containerd knows the
- * task by the shim's own, and must find it as long as the task exists. */
+/*
+ * The processes are the guest's and have no pids here: containerd's is the
+ * shim's own, for each of them, since it may use it. Which process it is, and
+ * its pid in the guest, stand beside it.
+ */
+static void reply_pids(struct task *task, const struct proto_pid_list *list,
+                       struct call *call)
+{
+    size_t n = list ? list->n : 0;
+    Task__PidsResponse response = TASK__PIDS_RESPONSE__INIT;
+    Task__ProcessInfo *infos = xcalloc(n + 1, sizeof(*infos));
+    Task__ProcessInfo **pointers = xcalloc(n + 1, sizeof(*pointers));
+    Wellknown__Any *anys = xcalloc(n + 1, sizeof(*anys));
+    uint8_t(*bytes)[DETAILS_MAX] = xcalloc(n + 1, sizeof(*bytes));
+    size_t count = 1;
+
+    for (size_t i = 0; i <= n; i++) {
+        task__process_info__init(&infos[i]);
+        infos[i].pid = (uint32_t)getpid();
+        pointers[i] = &infos[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        Containerd__Runc__V1__ProcessDetails details =
+            CONTAINERD__RUNC__V1__PROCESS_DETAILS__INIT;
+        const char *untrusted_exec = list->v[i].exec;
+
+        if (list->v[i].pid == task->init.guest_pid ||
+            (untrusted_exec[0] && !task_find_exec(task, untrusted_exec)))
+            continue;
+        details.exec_id = list->v[i].exec;
+        details.pid = list->v[i].pid;
+        wellknown__any__init(&anys[count]);
+        anys[count].type_url = (char *)details.base.descriptor->name;
+        anys[count].value.data = bytes[count];
+        anys[count].value.len =
+            protobuf_c_message_pack(&details.base, bytes[count]);
+        infos[count].info = &anys[count];
+        count++;
+    }
+    response.n_processes = count;
+    response.processes = pointers;
+    call_reply(&call, &response.base);
+    free(infos);
+    free(pointers);
+    free(anys);
+    free(bytes);
+}
+
+static void pids_came(void *context, const struct proto_message *reply,
+                      const struct err *why)
+{
+    struct simple_call *simple = context;
+
+    if (why)
+        log_warn("processes of the container: %s", why->text);
+    reply_pids(simple->task, reply ? &reply->body.pids_result.pids : NULL,
+               simple->call);
+    free(simple);
+}
+
+/* Never empty: containerd takes a task without processes for a lost one. */
 void task_pids(struct task *task, const Task__TaskRequest *request,
                struct call *call)
 {
-    Task__PidsResponse response = TASK__PIDS_RESPONSE__INIT;
-    Task__ProcessInfo info = TASK__PROCESS_INFO__INIT;
-    Task__ProcessInfo *list[] = {&info};
+    struct proto_message message = {.type = PROTO_PIDS};
+    struct simple_call *simple;
 
-    if (task_refuses(task, CALL_PIDS, request->id, "", call))
+    if (task_refuses(task, CALL_PIDS, request->id, call))
         return;
-    info.pid = (uint32_t)getpid();
-    response.n_processes = 1;
-    response.processes = list;
-    call_reply(&call, &response.base);
+    if (!task_state_live(task->init.state) || !task->guest) {
+        reply_pids(task, NULL, call);
+        return;
+    }
+    simple = xcalloc(1, sizeof(*simple));
+    simple->task = task;
+    simple->call = call;
+    message.body.process.container = task->id;
+    message.body.process.exec = (char *)"";
+    task_request(task, &message, TASK_ANSWER_MS, pids_came, simple);
 }
 
 static void domain_killed(void *context, const struct packet *reply,
@@ -99,77 +170,73 @@ static void kill_late(void *context)
                     domain_killed, task);
 }
 
-struct simple_call {
-    struct task *task;
-    struct call *call;
-};
-
-static void signalled(void *context, const struct proto_message *reply,
-                      const struct err *why)
-{
-    struct simple_call *simple = context;
-
-    (void)reply;
-    if (why) {
-        struct err e = *why;
-
-        (void)err_wrap(&e, "container %s: kill", simple->task->id);
-        call_fail(&simple->call, &e);
-    } else {
-        call_reply(&simple->call, NULL);
-    }
-    free(simple);
-}
-
 void task_kill(struct task *task, const Task__KillRequest *request,
                struct call *call)
 {
     struct proto_message message = {.type = PROTO_SIGNAL};
-    struct simple_call *simple;
+    struct process *process =
+        task_process(task, CALL_KILL, request->id, request->exec_id, call);
     struct err e = ERR_INIT;
 
-    if (task_refuses(task, CALL_KILL, request->id, request->exec_id, call))
+    if (!process)
         return;
-    if (request->signal == 0 || request->signal > SIGNAL_MAX) {
-        (void)err_set(&e, EINVAL, "container %s: there is no signal %u",
-                      task->id, request->signal);
+    if (request->signal == 0 || request->signal > SIGNAL_MAX)
+        (void)err_set(&e, EINVAL, "there is no signal %u", request->signal);
+    else if (task->ended)
+        (void)err_set(&e, ENOENT, "it has ended");
+    if (e.code) {
+        task_name_error(process, "kill", &e);
         call_fail(&call, &e);
         return;
     }
-    if (task->state == TASK_CREATED) {
+    if (process->state == TASK_CREATED) {
         task_stopped(task, 128 + request->signal, true);
         call_reply(&call, NULL);
         return;
     }
-    simple = xcalloc(1, sizeof(*simple));
-    simple->task = task;
-    simple->call = call;
     message.body.signal.container = task->id;
-    message.body.signal.exec = (char *)"";
+    message.body.signal.exec = process->exec;
     message.body.signal.signal = request->signal;
     message.body.signal.all = request->all;
-    if (request->signal == 9 && !task->kill_timer)
+    if (request->signal == SIGKILL && process == &task->init &&
+        !task->kill_timer)
         task->kill_timer =
             loop_add_timer(task->loop, TASK_KILL_MS, kill_late, task);
-    guest_request(task->guest, &message, TASK_ANSWER_MS, signalled, simple);
+    task_simple_request(task, &message, "kill", call);
 }
 
 void task_close_io(struct task *task, const Task__CloseIORequest *request,
                    struct call *call)
 {
-    if (task_refuses(task, CALL_CLOSE_IO, request->id, request->exec_id, call))
+    struct process *process =
+        task_process(task, CALL_CLOSE_IO, request->id, request->exec_id, call);
+
+    if (!process)
         return;
-    if (request->stdin && task->guest)
-        stream_finish(guest_link(task->guest), TASK_STREAM_IN);
+    if (request->stdin)
+        process->input_closed = true;
+    if (request->stdin && task->guest && process->first_stream)
+        stream_finish(guest_link(task->guest),
+                      process->first_stream + PROCESS_IN);
     call_reply(&call, NULL);
+}
+
+static void reply_stats(const struct buf *metrics, struct call *call)
+{
+    Task__StatsResponse response = TASK__STATS_RESPONSE__INIT;
+    Wellknown__Any any = WELLKNOWN__ANY__INIT;
+
+    any.type_url = (char *)stats_type_url();
+    any.value.data = buf_data(metrics);
+    any.value.len = buf_len(metrics);
+    response.stats = &any;
+    call_reply(&call, &response.base);
 }
 
 static void stats_came(void *context, const struct proto_message *reply,
                        const struct err *why)
 {
     struct simple_call *simple = context;
-    Task__StatsResponse response = TASK__STATS_RESPONSE__INIT;
-    Wellknown__Any any = WELLKNOWN__ANY__INIT;
     _cleanup_buf_ struct buf metrics = BUF_INIT;
 
     if (why) {
@@ -179,11 +246,7 @@ static void stats_came(void *context, const struct proto_message *reply,
         call_fail(&simple->call, &e);
     } else {
         stats_encode(&reply->body.stats_result, &metrics);
-        any.type_url = (char *)stats_type_url();
-        any.value.data = buf_data(&metrics);
-        any.value.len = buf_len(&metrics);
-        response.stats = &any;
-        call_reply(&simple->call, &response.base);
+        reply_stats(&metrics, simple->call);
     }
     free(simple);
 }
@@ -194,14 +257,19 @@ void task_stats(struct task *task, const Task__TaskRequest *request,
     struct proto_message message = {.type = PROTO_STATS};
     struct simple_call *simple;
 
-    if (task_refuses(task, CALL_STATS, request->id, "", call))
+    if (task_refuses(task, CALL_STATS, request->id, call))
         return;
+    /* They do not change while the domain stands still. */
+    if (task->domain != DOMAIN_AWAKE && buf_len(&task->stats) > 0) {
+        reply_stats(&task->stats, call);
+        return;
+    }
     simple = xcalloc(1, sizeof(*simple));
     simple->task = task;
     simple->call = call;
     message.body.process.container = task->id;
     message.body.process.exec = (char *)"";
-    guest_request(task->guest, &message, TASK_ANSWER_MS, stats_came, simple);
+    task_request(task, &message, TASK_ANSWER_MS, stats_came, simple);
 }
 
 void task_connect(struct task *task, struct call *call)
@@ -209,7 +277,7 @@ void task_connect(struct task *task, struct call *call)
     Task__ConnectResponse response = TASK__CONNECT_RESPONSE__INIT;
 
     response.shim_pid = (uint32_t)getpid();
-    if (task->state != TASK_NONE)
+    if (task->init.state != TASK_NONE)
         response.task_pid = response.shim_pid;
     response.version = (char *)DOMUS_VERSION;
     call_reply(&call, &response.base);

@@ -89,16 +89,28 @@ static int prepare(struct task *task, struct creation *creation, struct err *e)
             e->code = EINVAL;
         return -e->code;
     }
+    task_clear_hooks(task);
+    task->poststart_hooks = creation->config.poststart_hooks;
+    task->poststop_hooks = creation->config.poststop_hooks;
+    task->hook_state = creation->config.hook_state;
+    creation->config.poststart_hooks = (struct spec_hook_list){0};
+    creation->config.poststop_hooks = (struct spec_hook_list){0};
+    creation->config.hook_state = NULL;
+    task->share = (struct share){
+        .memory_max = creation->config.memory_max,
+        .cpu_weight = creation->config.cpu_weight,
+        .cpu_cap = creation->config.cpu_cap,
+    };
     if (creation->config.container.process.terminal != request->terminal)
         return err_set(e, EINVAL,
                        "config.json and the request differ about a terminal");
-    task->paths = (struct stdio_paths){
+    task->init.paths = (struct stdio_paths){
         .in = xstrdup(request->stdin),
         .out = xstrdup(request->stdout),
         .err = xstrdup(request->stderr),
         .terminal = request->terminal,
     };
-    return stdio_open(&task->paths, &task->stdio, e);
+    return stdio_open(&task->init.paths, &task->init.stdio, e);
 }
 
 static void give_up(struct task *task)
@@ -106,11 +118,12 @@ static void give_up(struct task *task)
     struct creation *creation = steal_ptr(&task->creation);
     struct err why = creation->why;
 
-    stdio_close(&task->stdio);
-    stdio_paths_clear(&task->paths);
-    task->state = TASK_NONE;
+    stdio_close(&task->init.stdio);
+    stdio_paths_clear(&task->init.paths);
+    task->init.state = TASK_NONE;
+    task_clear_hooks(task);
     task_save_record(task);
-    task_answer_waiters(task);
+    process_answer_waiters(&task->init);
     (void)err_wrap(&why, "container %s", task->id);
     log_error("create: %s", why.text);
     call_fail(&creation->call, &why);
@@ -211,10 +224,8 @@ static void container_ready(void *context, const struct proto_message *reply,
     }
     task->creation = NULL;
     task->phases.container_ready = loop_now_ns();
-    if (task->stdio.in.fd >= 0)
-        (void)stream_add_source(guest_link(task->guest), TASK_STREAM_IN,
-                                steal_fd(&task->stdio.in.fd), NULL, NULL);
-    task->state = TASK_CREATED;
+    process_add_input(&task->init, guest_link(task->guest));
+    task->init.state = TASK_CREATED;
     publish_created(task, creation->request);
     response.pid = (uint32_t)getpid();
     call_reply(&creation->call, &response.base);
@@ -222,49 +233,60 @@ static void container_ready(void *context, const struct proto_message *reply,
     (void)malloc_trim(0);
 }
 
-static void sink_done(void *context, uint32_t id)
-{
-    struct task *task = context;
-
-    (void)id;
-    task->sinks--;
-    if (task->sinks == 0)
-        task_drained(task);
-}
-
-static uint32_t add_sink(struct task *task, uint32_t id, int *fd)
-{
-    if (*fd < 0)
-        return 0;
-    task->sinks++;
-    (void)stream_add_sink(guest_link(task->guest), id, steal_fd(fd), sink_done,
-                          task);
-    return id;
-}
-
-void task_create_up(struct task *task)
+static void send_create(struct task *task)
 {
     struct creation *creation = task->creation;
+    struct link *link = guest_link(task->guest);
     struct proto_message message = {.type = PROTO_CREATE};
     struct proto_create *create = &message.body.create;
 
-    if (!creation || creation->failing)
-        return;
-    loop_remove_timer(&creation->deadline);
-    task->phases.agent_up = loop_now_ns();
     create->container = creation->config.container;
     create->root_device = creation->root_device;
-    create->stdin_stream = task->stdio.in.fd >= 0 ? TASK_STREAM_IN : 0;
-    create->stdout_stream =
-        add_sink(task, TASK_STREAM_OUT, &task->stdio.out.fd);
-    create->stderr_stream =
-        add_sink(task, TASK_STREAM_ERR, &task->stdio.err.fd);
+    create->stdin_stream = process_input_id(&task->init);
+    create->stdout_stream = process_add_output(&task->init, link, PROCESS_OUT);
+    create->stderr_stream = process_add_output(&task->init, link, PROCESS_ERR);
     guest_request(task->guest, &message, TASK_PREPARE_MS, container_ready,
                   task);
     if (task->creation) {
         oci_config_clear(&creation->config);
         creation->config = (struct oci_config){0};
     }
+}
+
+static void create_runtime_ran(struct task *task, const struct err *why)
+{
+    if (!task->creation || task->creation->failing)
+        return;
+    if (why)
+        task_create_failed(task, why, false);
+    else
+        send_create(task);
+}
+
+static void prestart_ran(struct task *task, const struct err *why)
+{
+    const struct creation *creation = task->creation;
+
+    if (!creation || creation->failing)
+        return;
+    if (why)
+        task_create_failed(task, why, false);
+    else
+        task_run_hooks(task, "createRuntime",
+                       &creation->config.create_runtime_hooks, task->hook_state,
+                       "creating", create_runtime_ran);
+}
+
+void task_create_up(struct task *task)
+{
+    struct creation *creation = task->creation;
+
+    if (!creation || creation->failing)
+        return;
+    loop_remove_timer(&creation->deadline);
+    task->phases.agent_up = loop_now_ns();
+    task_run_hooks(task, "prestart", &creation->config.prestart_hooks,
+                   task->hook_state, "creating", prestart_ran);
 }
 
 static void hello_late(void *context)
@@ -378,11 +400,11 @@ void task_create(struct task *task, Task__CreateRequest *request,
     uint64_t received = loop_now_ns();
     struct creation *creation;
     struct err e = ERR_INIT;
-    int refused = task_state_refuses(task->state, CALL_CREATE);
+    int refused = task_state_refuses(task->init.state, CALL_CREATE);
 
     if (refused) {
         (void)err_set(&e, refused, "container %s %s", task->id,
-                      task_state_text(task->state));
+                      task_state_text(task->init.state));
         call_fail(&call, &e);
         protobuf_c_message_free_unpacked(&request->base, NULL);
         return;
@@ -391,9 +413,16 @@ void task_create(struct task *task, Task__CreateRequest *request,
     creation->call = call;
     creation->request = request;
     task->creation = creation;
-    task->state = TASK_CREATING;
+    task->init.state = TASK_CREATING;
     task->ending = false;
-    task->exit_held = false;
+    task->ended = false;
+    task->domain = DOMAIN_AWAKE;
+    task->oom_held = false;
+    task->init.exit_held = false;
+    task->init.exited = false;
+    task->init.input_closed = false;
+    task->init.first_stream = 1;
+    task->last_stream = PROCESS_STREAMS;
     task->phases = (struct phases){.create_received = received};
     task->phases_told = false;
     task->record.exited = false;

@@ -15,10 +15,13 @@ void task_drop_guest(struct task *task)
     struct err e = ERR_INIT;
     struct guest *guest = steal_ptr(&task->guest);
 
-    task->sinks = 0;
+    task->init.sinks = 0;
+    for (struct process *p = task->execs; p; p = p->next)
+        p->sinks = 0;
+    (void)err_set(&e, EPIPE, "the guest is being taken down");
+    task_fail_sleepers(task, &e);
     if (!guest)
         return;
-    (void)err_set(&e, EPIPE, "the guest is being taken down");
     guest_fail(guest, &e);
     guest_free(&guest);
 }
@@ -36,21 +39,32 @@ static void publish_deleted(struct task *task)
     events_publish(task->events, "/tasks/delete", &event.base);
 }
 
-static void finish(struct task *task)
+static void finish(struct task *task, const struct err *why)
 {
     Task__DeleteResponse response = TASK__DELETE_RESPONSE__INIT;
     Wellknown__Timestamp when = TASK_TIMESTAMP(task->record.exited_ns);
 
-    task->record.sandbox = false;
-    task_save_record(task);
-    task->state = TASK_NONE;
-    stdio_paths_clear(&task->paths);
-    task_answer_waiters(task);
+    if (why)
+        log_warn("container %s: %s", task->id, why->text);
+    task_clear_hooks(task);
+    task->init.state = TASK_NONE;
+    stdio_paths_clear(&task->init.paths);
+    process_answer_waiters(&task->init);
     publish_deleted(task);
     response.pid = (uint32_t)getpid();
     response.exit_status = task->record.status;
     response.exited_at = &when;
-    call_reply(&task->delete_call, &response.base);
+    call_reply(&task->init.delete_call, &response.base);
+}
+
+/* Nothing is left of it; what its hooks may do is only told. */
+static void gone(struct task *task)
+{
+    task->record.sandbox = false;
+    task_save_record(task);
+    task_free_execs(task);
+    task_run_hooks(task, "poststop", &task->poststop_hooks, task->hook_state,
+                   "stopped", finish);
 }
 
 static void destroyed(void *context, const struct packet *reply,
@@ -61,76 +75,105 @@ static void destroyed(void *context, const struct packet *reply,
 
     (void)reply;
     if (!why) {
-        finish(task);
+        gone(task);
         return;
     }
     e = *why;
     (void)err_wrap(&e, "container %s: delete", task->id);
     log_error("%s", e.text);
-    task->state = TASK_STOPPED;
+    task->init.state = TASK_STOPPED;
     if (e.code == ENOENT)
         e.code = EAGAIN;
-    call_fail(&task->delete_call, &e);
+    call_fail(&task->init.delete_call, &e);
 }
 
 static void take_down(struct task *task)
 {
     loop_remove_timer(&task->timer);
     loop_remove_timer(&task->kill_timer);
-    task->draining = false;
+    loop_remove_timer(&task->init.timer);
+    task->init.draining = false;
     task_drop_guest(task);
-    stdio_close(&task->stdio);
+    stdio_close(&task->init.stdio);
     control_set_attached(task->control, false);
     if (task->record.sandbox)
         control_request(task->control, CTL_DESTROY, NULL, TASK_DESTROY_MS,
                         destroyed, task);
     else
-        finish(task);
+        gone(task);
+}
+
+/* The exec is over and its output written, or given up. */
+static void delete_exec(struct process *process)
+{
+    Task__DeleteResponse response = TASK__DELETE_RESPONSE__INIT;
+    Wellknown__Timestamp when = TASK_TIMESTAMP(process->exited_ns);
+    struct call *call = steal_ptr(&process->delete_call);
+
+    response.pid = (uint32_t)getpid();
+    response.exit_status = process->status;
+    response.exited_at = &when;
+    process_answer_waiters(process);
+    task_free_exec(process);
+    call_reply(&call, &response.base);
+}
+
+static void take_down_process(struct process *process)
+{
+    if (process == &process->task->init)
+        take_down(process->task);
+    else
+        delete_exec(process);
 }
 
 static void drain_late(void *context)
 {
-    struct task *task = context;
+    struct process *process = context;
 
-    task->timer = NULL;
-    log_warn("output of the task is not read; the rest is dropped");
-    take_down(task);
+    process->timer = NULL;
+    log_warn("output of the process is not read; the rest is dropped");
+    take_down_process(process);
 }
 
 /* Not from inside the link's own callbacks. */
 static void take_down_soon(void *context)
 {
-    struct task *task = context;
+    struct process *process = context;
 
-    task->timer = NULL;
-    take_down(task);
+    process->timer = NULL;
+    take_down_process(process);
 }
 
-void task_drained(struct task *task)
+void task_drained(struct process *process)
 {
-    if (!task->draining)
+    if (!process->draining)
         return;
-    loop_remove_timer(&task->timer);
-    task->timer = loop_add_timer(task->loop, 0, take_down_soon, task);
+    loop_remove_timer(&process->timer);
+    process->timer =
+        loop_add_timer(process->task->loop, 0, take_down_soon, process);
 }
 
 void task_delete(struct task *task, const Task__ProcessRequest *request,
                  struct call *call)
 {
-    bool never_ran = task->state == TASK_CREATED;
+    struct process *process =
+        task_process(task, CALL_DELETE, request->id, request->exec_id, call);
+    bool never_ran;
 
-    if (task_refuses(task, CALL_DELETE, request->id, request->exec_id, call))
+    if (!process)
         return;
-    task->delete_call = call;
-    if (never_ran)
-        task_stopped(task, 128 + 9, false);
-    task->state = TASK_DELETING;
-    loop_remove_timer(&task->timer);
-    if (task->guest && task->sinks > 0 && !never_ran) {
-        task->draining = true;
-        task->timer =
-            loop_add_timer(task->loop, TASK_DRAIN_MS, drain_late, task);
+    never_ran = process->state == TASK_CREATED;
+    process->delete_call = call;
+    if (never_ran && process == &task->init)
+        task_stopped(task, TASK_KILLED, false);
+    process->state = TASK_DELETING;
+    if (process == &task->init)
+        loop_remove_timer(&task->timer);
+    if (task->guest && process->sinks > 0 && !never_ran) {
+        process->draining = true;
+        process->timer =
+            loop_add_timer(task->loop, TASK_DRAIN_MS, drain_late, process);
         return;
     }
-    take_down(task);
+    take_down_process(process);
 }

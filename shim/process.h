@@ -1,0 +1,64 @@
+/*
+ * process.h - one process of a task: the container's first, or an exec. Its
+ * state, its streams, who waits for its end, and how that was.
+ */
+#ifndef DOMUS_PROCESS_H
+#define DOMUS_PROCESS_H
+
+#include "domus/link.h"
+#include "server.h"
+#include "state.h"
+#include "streams.h"
+
+/* Offsets from the first stream id of a process. */
+enum process_stream { PROCESS_IN, PROCESS_OUT, PROCESS_ERR, PROCESS_STREAMS };
+
+struct task;
+struct waiter;
+
+struct process {
+    struct process *next; /* the task's next exec */
+    struct task *task;    /* borrowed */
+    char *exec;           /* "" for the first process */
+    enum task_state state;
+    struct stdio_paths paths;
+    struct stdio stdio;
+    uint32_t first_stream; /* its ids are PROCESS_STREAMS in a row */
+    unsigned sinks;        /* output streams that have not ended */
+    bool input_closed;     /* CloseIO came before the start */
+    uint32_t guest_pid;    /* in the guest, 0: unknown */
+    struct call *start_call;
+    struct call *delete_call;
+    struct waiter *waiters;
+    bool draining;  /* Delete waits for the last output */
+    bool exit_held; /* it ended before its start was told */
+    uint32_t held_status;
+    bool exited;
+    uint32_t status;
+    uint64_t exited_ns;        /* since 1970 */
+    struct loop_timer *timer;  /* of draining */
+    struct spec_process *spec; /* owned; of an exec that was not started */
+};
+
+/* In place: the first process is a member of its task. */
+void process_init(struct process *process, struct task *task, const char *exec);
+/* Nobody may wait any more. */
+void process_clear(struct process *process);
+
+void process_wait(struct process *process, struct call *call);
+/* With its exit; or that it is gone, when there was none. */
+void process_answer_waiters(struct process *process);
+
+/* The streams of the link; what is handed over leaves stdio. Ids are 0 where
+ * there is no stream. Output before the guest is asked, input after. */
+uint32_t process_add_output(struct process *process, struct link *link,
+                            enum process_stream which);
+void process_add_input(struct process *process, struct link *link);
+uint32_t process_input_id(const struct process *process);
+
+/* Writes down the end of the process, now. */
+void process_exit(struct process *process, uint32_t status);
+
+void process_publish_exit(struct process *process);
+
+#endif
