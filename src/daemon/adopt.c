@@ -29,13 +29,13 @@ static void found_record(void *context, const char *file_name)
         record.namespace = xstrdup("unknown");
         record.id = xstrdup(file_name);
         memcpy(record.uuid, file_name, UUID_LENGTH);
-        record.state = xstrdup(sandbox_state_name(SANDBOX_DESTROYING));
+        record.state = xstrdup(sandbox_state_name(SANDBOX_DYING));
         record.domain_type = xstrdup("");
         record.image = xstrdup("");
     }
     state = sandbox_state_parse(record.state);
     sandbox = sandbox_new(daemon, &record);
-    sandbox->state = state < 0 ? SANDBOX_DESTROYING : (enum sandbox_state)state;
+    sandbox->state = state < 0 ? SANDBOX_DYING : (enum sandbox_state)state;
     sandbox->build_sent = true;
     sandbox->steps.begun = sandbox->steps.done = ALL_STEPS;
 }
@@ -60,7 +60,10 @@ static void take_over(struct sandbox *sandbox, const struct job_listed *domain)
         sandbox_log(sandbox, LOG_WARN, "%s", e.text);
     if (domain->shut_down && !sandbox->died)
         sandbox->died = xstrndup(domain->reason, 63);
-    sandbox->state = sandbox->died ? SANDBOX_DEAD : SANDBOX_RUNNING;
+    /* A pause may have been under way, or somebody else's: Xen knows. */
+    sandbox->state = sandbox->died    ? SANDBOX_DEAD
+                     : domain->paused ? SANDBOX_PAUSED
+                                      : SANDBOX_RUNNING;
     sandbox_save(sandbox);
     watch_add(daemon->watch, domain->domid, sandbox->record.uuid);
     sandbox_log(sandbox, LOG_INFO, "found again, %s",
@@ -80,8 +83,7 @@ static const struct job_listed *find(const struct job_list_result *list,
 static void decide(struct sandbox *sandbox, const struct job_list_result *found)
 {
     const struct job_listed *domain = find(found, sandbox->record.uuid);
-    bool was_up =
-        sandbox->state == SANDBOX_RUNNING || sandbox->state == SANDBOX_DEAD;
+    bool was_up = sandbox_is_up(sandbox) || sandbox->state == SANDBOX_DEAD;
 
     if (was_up && domain && !domain->dying) {
         if (sandbox->state == SANDBOX_DEAD)
@@ -94,6 +96,8 @@ static void decide(struct sandbox *sandbox, const struct job_list_result *found)
     sandbox->record.domid = domain ? domain->domid : 0;
     sandbox_log(sandbox, LOG_WARN, "%s: cleaning up",
                 domain ? "half done when domusd ended" : "its domain is gone");
+    /* Whoever asked for its end has an answer, or asks again. */
+    sandbox->released = sandbox->state == SANDBOX_DYING;
     sandbox_destroy(sandbox, 0, 0);
 }
 

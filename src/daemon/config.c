@@ -10,6 +10,8 @@
 #include "domus/mem.h"
 
 #define CONFIG_BYTES_MAX (64 * 1024)
+/* `nerdctl run` needs itself as a hook, its networks, and as a logger. */
+#define NERDCTL "/usr/bin/nerdctl /usr/local/bin/nerdctl"
 
 static const char *const domain_type_names[] = {
     [DOMAIN_AUTO] = "auto",
@@ -143,17 +145,43 @@ static int set_cache_max(struct config *c, const char *value, struct err *e)
     return set_u32(&c->image_cache_max_mib, value, 0, UINT32_MAX, e);
 }
 
-static int set_annotations(struct config *c, const char *value, struct err *e)
+static void set_words(struct string_list *list, const char *value)
 {
     _cleanup_free_ char *copy = xstrdup(value);
     char *save = NULL;
 
-    (void)e;
-    string_list_clear(&c->allow_annotations);
+    string_list_clear(list);
     for (char *word = strtok_r(copy, " \t,", &save); word;
          word = strtok_r(NULL, " \t,", &save))
-        string_list_add(&c->allow_annotations, word);
+        string_list_add(list, word);
+}
+
+static int set_annotations(struct config *c, const char *value, struct err *e)
+{
+    (void)e;
+    set_words(&c->allow_annotations, value);
     return 0;
+}
+
+static int set_programs(struct string_list *list, const char *value,
+                        struct err *e)
+{
+    set_words(list, value);
+    for (size_t i = 0; i < list->n; i++)
+        if (list->v[i][0] != '/')
+            return err_set(e, EINVAL, "'%s' is not an absolute path",
+                           list->v[i]);
+    return 0;
+}
+
+static int set_hooks(struct config *c, const char *value, struct err *e)
+{
+    return set_programs(&c->hooks, value, e);
+}
+
+static int set_loggers(struct config *c, const char *value, struct err *e)
+{
+    return set_programs(&c->loggers, value, e);
 }
 
 static int set_log_level(struct config *c, const char *value, struct err *e)
@@ -183,6 +211,8 @@ static const struct {
     {"start-timeout", set_timeout},
     {"image-cache-max", set_cache_max},
     {"allow-annotations", set_annotations},
+    {"hooks", set_hooks},
+    {"loggers", set_loggers},
     {"log-level", set_log_level},
 };
 
@@ -248,6 +278,8 @@ static void set_defaults(struct config *c)
         .image_cache_max_mib = 10 * 1024,
         .log_level = LOG_INFO,
     };
+    set_words(&c->hooks, NERDCTL);
+    set_words(&c->loggers, NERDCTL);
 }
 
 static int load(FILE *f, const char *path, struct config *config, struct err *e)
@@ -295,4 +327,6 @@ void config_clear(struct config *config)
     free(config->guest_dir);
     free(config->builder);
     string_list_clear(&config->allow_annotations);
+    string_list_clear(&config->hooks);
+    string_list_clear(&config->loggers);
 }

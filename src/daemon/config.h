@@ -29,6 +29,8 @@ struct config {
     uint32_t start_timeout_s;
     uint32_t image_cache_max_mib;
     struct string_list allow_annotations;
+    struct string_list hooks;   /* programs that may run as such; */
+    struct string_list loggers; /* absolute paths */
     enum log_level log_level;
 };
 

@@ -128,6 +128,8 @@ static void build(struct sandbox *sandbox)
         .command_line = command_line,
         .memory_kb = sandbox->plan.memory_kb,
         .vcpus = sandbox->plan.vcpus,
+        .cpu_weight = sandbox->plan.cpu_weight,
+        .cpu_cap = sandbox->plan.cpu_cap,
     };
 
     sandbox->build_sent = true;
@@ -337,8 +339,10 @@ static void create_failed(struct sandbox *sandbox, const struct err *error)
     /* That was all its creator needs to know. */
     sandbox->owner = 0;
     /* Who asked for its end meanwhile gets an answer of their own. */
-    if (sandbox->state == SANDBOX_DESTROYING)
+    if (sandbox->state == SANDBOX_DYING)
         return;
+    /* Its name is free for another attempt. */
+    sandbox->released = true;
     if (sandbox->steps.begun)
         sandbox_retry_later(sandbox);
     else
@@ -424,6 +428,8 @@ void sandbox_create(struct daemon *daemon, uint64_t peer, uint32_t id,
     record.image = xstrdup("");
     record.memory_kb = plan.memory_kb;
     record.vcpus = plan.vcpus;
+    record.cpu_weight = plan.cpu_weight;
+    record.cpu_cap = plan.cpu_cap;
     record.created_unix_ns = unix_now_ns();
     sandbox = sandbox_new(daemon, &record);
     sandbox->received_ns = loop_now_ns();

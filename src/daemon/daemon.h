@@ -12,6 +12,8 @@
 #include "server.h"
 #include "watch.h"
 
+struct hook_run;
+struct logger;
 struct sandbox;
 
 struct daemon {
@@ -24,6 +26,8 @@ struct daemon {
     struct server *server; /* NULL until what was found is adopted */
     int records_fd;
     struct sandbox *sandboxes;
+    struct hook_run *hook_runs;
+    struct logger *loggers;
 };
 
 /* Deadline of a builder's job: a build waits up to 10 s for xenconsoled, and

@@ -18,6 +18,8 @@
 #include "../builder/builder.h"
 #include "adopt.h"
 #include "domus/mem.h"
+#include "hooks.h"
+#include "logger.h"
 #include "requests.h"
 #include "sandbox.h"
 #include "spawn.h"
@@ -145,6 +147,8 @@ static void finish(struct daemon *daemon)
         watch_free(daemon->watch);
     if (daemon->pool)
         pool_free(daemon->pool);
+    hooks_free(daemon);
+    loggers_free(daemon);
     sandboxes_free(daemon);
     if (daemon->images)
         image_store_free(daemon->images);

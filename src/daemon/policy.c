@@ -8,6 +8,7 @@
 /* What Xen itself takes for a domain beside its memory: page tables of a PVH
  * domain, grant frames, vcpus. */
 #define DOMAIN_EXTRA_KB 4096
+#define CPU_WEIGHT_MAX  65535 /* of credit2 */
 
 static int set_type(struct domain_plan *plan, const char *value, struct err *e)
 {
@@ -81,6 +82,26 @@ static int apply_annotation(const struct config *config, const char *text,
     return err_set(e, EINVAL, "unknown annotation %.128s", name);
 }
 
+/* A limit in bytes becomes the domain that holds it. */
+static uint64_t domain_kb(const struct config *config, uint64_t memory_max)
+{
+    return memory_max / 1024 + (uint64_t)config->memory_overhead_mib * 1024;
+}
+
+static int check_weight(uint32_t weight, struct err *e)
+{
+    if (weight > CPU_WEIGHT_MAX)
+        return err_set(e, EINVAL, "cpu weight %u: Xen has 1 to %d", weight,
+                       CPU_WEIGHT_MAX);
+    return 0;
+}
+
+/* All of its processors are no limit, and Xen refuses more. */
+static uint32_t cap_of(uint32_t cap, uint32_t vcpus)
+{
+    return cap > vcpus * 100 ? 0 : cap;
+}
+
 static int check_path(const char *what, const char *path, bool may_be_empty,
                       struct err *e)
 {
@@ -111,8 +132,7 @@ int policy_plan(const struct config *config, const struct ctl_create *create,
     if (r < 0)
         return r;
     if (create->memory_max) {
-        uint64_t kb = create->memory_max / 1024 +
-                      (uint64_t)config->memory_overhead_mib * 1024;
+        uint64_t kb = domain_kb(config, create->memory_max);
 
         if (kb > (uint64_t)CONFIG_MIB_MAX * 1024)
             return err_set(e, EINVAL,
@@ -132,8 +152,33 @@ int policy_plan(const struct config *config, const struct ctl_create *create,
         if (r < 0)
             return r;
     }
+    r = check_weight(create->cpu_weight, e);
+    if (r < 0)
+        return r;
+    plan.cpu_weight = create->cpu_weight;
+    plan.cpu_cap = cap_of(create->cpu_cap, plan.vcpus);
     *plan_out = plan;
     return 0;
+}
+
+int policy_update(const struct config *config, uint64_t memory_kb,
+                  uint32_t vcpus, struct ctl_update *update, struct err *e)
+{
+    uint64_t overhead = (uint64_t)config->memory_overhead_mib * 1024;
+
+    if (update->memory_max && domain_kb(config, update->memory_max) > memory_kb)
+        return err_set(
+            e, ENOMEM,
+            "memory limit of %llu bytes: the domain has %llu MiB, of which "
+            "%llu MiB are for the container (memory-overhead in domus.conf), "
+            "and does not grow; make the container again with that limit",
+            (unsigned long long)update->memory_max,
+            (unsigned long long)memory_kb / 1024,
+            (unsigned long long)(memory_kb > overhead ? memory_kb - overhead
+                                                      : 0) /
+                1024);
+    update->cpu_cap = cap_of(update->cpu_cap, vcpus);
+    return check_weight(update->cpu_weight, e);
 }
 
 int policy_settle(struct domain_plan *plan, bool has_hap, uint64_t free_kb,

@@ -71,12 +71,14 @@ int record_save(int dir_fd, const struct record *record, struct err *e)
     _cleanup_free_ char *text = xasprintf(
         "[sandbox]\nversion = %d\nnamespace = %s\nid = %s\nuuid = %s\n"
         "state = %s\ndomain-type = %s\ndomid = %u\nmemory-kb = %llu\n"
-        "vcpus = %u\nimage = %s\nloop = %u\ncreated = %llu\n"
+        "vcpus = %u\ncpu-weight = %u\ncpu-cap = %u\n"
+        "image = %s\nloop = %u\ncreated = %llu\n"
         "complete = yes\n",
         RECORD_VERSION, record->namespace, record->id, record->uuid,
         record->state, record->domain_type, record->domid,
-        (unsigned long long)record->memory_kb, record->vcpus, record->image,
-        record->loop, (unsigned long long)record->created_unix_ns);
+        (unsigned long long)record->memory_kb, record->vcpus,
+        record->cpu_weight, record->cpu_cap, record->image, record->loop,
+        (unsigned long long)record->created_unix_ns);
     _cleanup_fd_ int fd = -1;
     int r;
 
@@ -97,7 +99,8 @@ int record_save(int dir_fd, const struct record *record, struct err *e)
     return 0;
 }
 
-/* One member of the file; each must come exactly once. */
+/* One member of the file; each must come exactly once, but for those that
+ * came with a later version. */
 enum member {
     MEMBER_VERSION,
     MEMBER_NAMESPACE,
@@ -108,6 +111,8 @@ enum member {
     MEMBER_DOMID,
     MEMBER_MEMORY,
     MEMBER_VCPUS,
+    MEMBER_WEIGHT,
+    MEMBER_CAP,
     MEMBER_IMAGE,
     MEMBER_LOOP,
     MEMBER_CREATED,
@@ -125,6 +130,8 @@ static const char *const member_names[MEMBER_COUNT] = {
     [MEMBER_DOMID] = "domid",
     [MEMBER_MEMORY] = "memory-kb",
     [MEMBER_VCPUS] = "vcpus",
+    [MEMBER_WEIGHT] = "cpu-weight",
+    [MEMBER_CAP] = "cpu-cap",
     [MEMBER_IMAGE] = "image",
     [MEMBER_LOOP] = "loop",
     [MEMBER_CREATED] = "created",
@@ -153,6 +160,14 @@ static int on_entry(void *user, const char *section, const char *name,
     return 0;
 }
 
+static const struct {
+    uint64_t since;
+    const char *before; /* what it was for an older one */
+} later[MEMBER_COUNT] = {
+    [MEMBER_WEIGHT] = {2, "0"},
+    [MEMBER_CAP] = {2, "0"},
+};
+
 static int number_of(char *const *values, enum member member, uint64_t most,
                      uint64_t *number_out, struct err *e)
 {
@@ -164,13 +179,13 @@ static int number_of(char *const *values, enum member member, uint64_t most,
 static int fill(char **values, const char *file_name, struct record *record,
                 struct err *e)
 {
-    uint64_t version, domid, vcpus, loop;
-    int r = number_of(values, MEMBER_VERSION, UINT32_MAX, &version, e);
+    uint64_t domid, vcpus, loop, weight, cap;
+    int r = number_of(values, MEMBER_DOMID, UINT16_MAX, &domid, e);
 
-    if (r == 0 && version != RECORD_VERSION)
-        r = err_set(e, EINVAL, "version %llu", (unsigned long long)version);
     if (r == 0)
-        r = number_of(values, MEMBER_DOMID, UINT16_MAX, &domid, e);
+        r = number_of(values, MEMBER_WEIGHT, UINT32_MAX, &weight, e);
+    if (r == 0)
+        r = number_of(values, MEMBER_CAP, UINT32_MAX, &cap, e);
     if (r == 0)
         r = number_of(values, MEMBER_VCPUS, UINT32_MAX, &vcpus, e);
     if (r == 0)
@@ -196,6 +211,8 @@ static int fill(char **values, const char *file_name, struct record *record,
     record->domid = (uint32_t)domid;
     record->vcpus = (uint32_t)vcpus;
     record->loop = (uint32_t)loop;
+    record->cpu_weight = (uint32_t)weight;
+    record->cpu_cap = (uint32_t)cap;
     memcpy(record->uuid, values[MEMBER_UUID], UUID_LENGTH + 1);
     record->namespace = steal_ptr(&values[MEMBER_NAMESPACE]);
     record->id = steal_ptr(&values[MEMBER_ID]);
@@ -203,6 +220,27 @@ static int fill(char **values, const char *file_name, struct record *record,
     record->domain_type = steal_ptr(&values[MEMBER_DOMAIN_TYPE]);
     record->image = steal_ptr(&values[MEMBER_IMAGE]);
     return 0;
+}
+
+/* Domains outlive the domusd that built them, so records of older versions
+ * are read as well. */
+static int complete(char **values, struct err *e)
+{
+    uint64_t version;
+    int r;
+
+    if (!values[MEMBER_VERSION])
+        return err_set(e, EINVAL, "'version' is missing");
+    r = number_of(values, MEMBER_VERSION, UINT32_MAX, &version, e);
+    if (r == 0 && (version < 1 || version > RECORD_VERSION))
+        r = err_set(e, EINVAL, "version %llu", (unsigned long long)version);
+    for (int i = 0; i < MEMBER_COUNT && r == 0; i++) {
+        if (!values[i] && version < later[i].since)
+            values[i] = xstrdup(later[i].before);
+        if (!values[i])
+            r = err_set(e, EINVAL, "'%s' is missing", member_names[i]);
+    }
+    return r;
 }
 
 int record_load(int dir_fd, const char *file_name, struct record *record_out,
@@ -228,9 +266,8 @@ int record_load(int dir_fd, const char *file_name, struct record *record_out,
     text[n] = '\0';
     if (ini_parse_string(text, on_entry, &reading) != 0 || reading.bad)
         r = err_set(e, EINVAL, "not a record");
-    for (int i = 0; i < MEMBER_COUNT && r == 0; i++)
-        if (!reading.values[i])
-            r = err_set(e, EINVAL, "'%s' is missing", member_names[i]);
+    if (r == 0)
+        r = complete(reading.values, e);
     if (r == 0)
         r = fill(reading.values, file_name, &record, e);
     for (int i = 0; i < MEMBER_COUNT; i++)

@@ -10,7 +10,7 @@
 
 #include "domus/err.h"
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 #define UUID_LENGTH    36
 
 struct record {
@@ -22,6 +22,8 @@ struct record {
     uint32_t domid;    /* 0: no domain yet */
     uint64_t memory_kb;
     uint32_t vcpus;
+    uint32_t cpu_weight; /* these two since version 2; 0: not said */
+    uint32_t cpu_cap;
     char *image;   /* digest; empty: none */
     uint32_t loop; /* number of the image's loop device */
     uint64_t created_unix_ns;

@@ -5,10 +5,9 @@
 #include "domus/mem.h"
 
 static const char *const state_names[SANDBOX_STATE_COUNT] = {
-    [SANDBOX_CREATING] = "creating",
-    [SANDBOX_RUNNING] = "running",
-    [SANDBOX_DEAD] = "dead",
-    [SANDBOX_DESTROYING] = "destroying",
+    [SANDBOX_CREATING] = "creating", [SANDBOX_RUNNING] = "running",
+    [SANDBOX_PAUSED] = "paused",     [SANDBOX_DEAD] = "dead",
+    [SANDBOX_DYING] = "dying",
 };
 
 const char *sandbox_state_name(enum sandbox_state state)
@@ -46,12 +45,31 @@ struct sandbox *sandbox_new(struct daemon *daemon, struct record *record)
     return sandbox;
 }
 
+static bool is_named(const struct sandbox *sandbox, const char *namespace,
+                     const char *id)
+{
+    return strcmp(sandbox->record.id, id) == 0 &&
+           strcmp(sandbox->record.namespace, namespace) == 0;
+}
+
 struct sandbox *sandbox_find(struct daemon *daemon, const char *namespace,
                              const char *id)
 {
     for (struct sandbox *s = daemon->sandboxes; s; s = s->next)
-        if (strcmp(s->record.id, id) == 0 &&
-            strcmp(s->record.namespace, namespace) == 0)
+        if (!s->released && is_named(s, namespace, id))
+            return s;
+    return NULL;
+}
+
+struct sandbox *sandbox_find_to_destroy(struct daemon *daemon,
+                                        const struct ctl_name *name)
+{
+    struct sandbox *s = sandbox_find(daemon, name->namespace, name->id);
+
+    if (s)
+        return s;
+    for (s = daemon->sandboxes; s; s = s->next)
+        if (is_named(s, name->namespace, name->id))
             return s;
     return NULL;
 }
@@ -79,6 +97,7 @@ static void free_now(void *context)
     }
     free(sandbox->channel);
     free(sandbox->died);
+    free(sandbox->trouble);
     free(sandbox);
 }
 
@@ -91,12 +110,14 @@ static void take_off(struct sandbox *sandbox)
     *at = sandbox->next;
     loop_remove_timer(&sandbox->orphaned);
     loop_remove_timer(&sandbox->start_deadline);
+    loop_remove_timer(&sandbox->answer);
     loop_remove_timer(&sandbox->retry);
 }
 
 void sandbox_free(struct sandbox *sandbox)
 {
     take_off(sandbox);
+    sandbox_forget_operations(sandbox);
     sandbox->freeing =
         loop_add_timer(sandbox->daemon->loop, 0, free_now, sandbox);
 }
@@ -107,6 +128,7 @@ void sandboxes_free(struct daemon *daemon)
         struct sandbox *sandbox = daemon->sandboxes;
 
         take_off(sandbox);
+        sandbox_free_operations(sandbox);
         free_now(sandbox);
     }
 }
@@ -172,7 +194,7 @@ void sandbox_domain_died(struct sandbox *sandbox, const char *reason)
     sandbox_log(sandbox, LOG_INFO, "domain ended: %s", sandbox->died);
     if (!sandbox->channel)
         log_console(sandbox);
-    if (sandbox->state != SANDBOX_RUNNING)
+    if (!sandbox_is_up(sandbox))
         return;
     sandbox->state = SANDBOX_DEAD;
     sandbox_save(sandbox);
@@ -182,7 +204,7 @@ void sandbox_domain_died(struct sandbox *sandbox, const char *reason)
 static struct sandbox *find_domain(struct daemon *daemon, uint32_t domid)
 {
     for (struct sandbox *s = daemon->sandboxes; s; s = s->next)
-        if (s->record.domid == domid && s->state != SANDBOX_DESTROYING)
+        if (s->record.domid == domid && s->state != SANDBOX_DYING)
             return s;
     return NULL;
 }
@@ -196,7 +218,7 @@ static void on_channel(void *context, uint32_t domid, const char *channel)
         return;
     loop_remove_timer(&sandbox->start_deadline);
     sandbox->channel = xstrdup(channel);
-    if (sandbox->state == SANDBOX_RUNNING)
+    if (sandbox_is_up(sandbox))
         sandbox_notify_channel(sandbox);
 }
 
@@ -254,13 +276,17 @@ static void orphaned(void *context)
 void sandbox_orphan(struct sandbox *sandbox, int64_t milliseconds)
 {
     sandbox->owner = 0;
-    if (sandbox->state != SANDBOX_DESTROYING && !sandbox->orphaned)
+    if (sandbox->state != SANDBOX_DYING && !sandbox->orphaned)
         sandbox->orphaned = loop_add_timer(sandbox->daemon->loop, milliseconds,
                                            orphaned, sandbox);
 }
 
-static void answer_askers(struct sandbox *sandbox, const struct err *error)
+/* text: empty when nothing is left of it. */
+static void answer_askers(struct sandbox *sandbox, char *text)
 {
+    struct ctl_result result = {.code = 0, .text = text};
+
+    loop_remove_timer(&sandbox->answer);
     while (sandbox->askers) {
         struct asker *asker = sandbox->askers;
 
@@ -268,24 +294,43 @@ static void answer_askers(struct sandbox *sandbox, const struct err *error)
         /* To the owner its own DESTROY is the whole answer. */
         if (asker->peer == sandbox->owner)
             sandbox->owner = 0;
-        server_result(sandbox->daemon->server, asker->peer, asker->id, error);
+        server_send(sandbox->daemon->server, asker->peer, CTL_RESULT, asker->id,
+                    &result);
         free(asker);
     }
+}
+
+/* The caller must not wait longer: it knows how to go on, and so do we. */
+static void answer_early(void *context)
+{
+    struct sandbox *sandbox = context;
+    _cleanup_free_ char *text = xasprintf(
+        "domusd goes on to take down container %s: %.1024s", sandbox->record.id,
+        sandbox->trouble ? sandbox->trouble : "its domain takes its time");
+
+    sandbox->answer = NULL;
+    sandbox->released = true;
+    sandbox_log(sandbox, LOG_WARN, "not gone after %d ms: %s",
+                SANDBOX_ANSWER_MS, text);
+    answer_askers(sandbox, text);
 }
 
 static void destroyed(void *context, const struct err *error)
 {
     struct sandbox *sandbox = context;
+    char nothing[] = "";
 
-    if (error)
-        sandbox_log(sandbox, LOG_ERROR, "%s", error->text);
-    else
-        sandbox_log(sandbox, LOG_INFO, "destroyed");
-    answer_askers(sandbox, error);
     if (error) {
+        free(sandbox->trouble);
+        sandbox->trouble = xstrdup(error->text);
         sandbox_retry_later(sandbox);
+        sandbox_log(sandbox, LOG_WARN,
+                    "still there, next attempt in %lld ms: %s",
+                    (long long)sandbox->retry_ms, error->text);
         return;
     }
+    sandbox_log(sandbox, LOG_INFO, "destroyed");
+    answer_askers(sandbox, nothing);
     if (!sandbox->died)
         sandbox->died = xstrdup("destroyed");
     sandbox_notify_died(sandbox);
@@ -302,10 +347,15 @@ static void retry(void *context)
 
 void sandbox_retry_later(struct sandbox *sandbox)
 {
-    sandbox->state = SANDBOX_DESTROYING;
-    if (!sandbox->retry)
-        sandbox->retry = loop_add_timer(sandbox->daemon->loop, SANDBOX_RETRY_MS,
-                                        retry, sandbox);
+    sandbox->state = SANDBOX_DYING;
+    if (sandbox->retry)
+        return;
+    sandbox->retry_ms =
+        sandbox->retry_ms ? 2 * sandbox->retry_ms : SANDBOX_RETRY_FIRST_MS;
+    if (sandbox->retry_ms > SANDBOX_RETRY_LAST_MS)
+        sandbox->retry_ms = SANDBOX_RETRY_LAST_MS;
+    sandbox->retry = loop_add_timer(sandbox->daemon->loop, sandbox->retry_ms,
+                                    retry, sandbox);
 }
 
 void sandbox_destroy(struct sandbox *sandbox, uint64_t peer, uint32_t id)
@@ -321,9 +371,13 @@ void sandbox_destroy(struct sandbox *sandbox, uint64_t peer, uint32_t id)
     loop_remove_timer(&sandbox->orphaned);
     loop_remove_timer(&sandbox->start_deadline);
     loop_remove_timer(&sandbox->retry);
-    if (sandbox->state != SANDBOX_DESTROYING) {
-        sandbox->state = SANDBOX_DESTROYING;
+    sandbox_forget_operations(sandbox);
+    if (sandbox->state != SANDBOX_DYING) {
+        sandbox->state = SANDBOX_DYING;
         sandbox_save(sandbox);
     }
+    if (!sandbox->answer)
+        sandbox->answer = loop_add_timer(
+            sandbox->daemon->loop, SANDBOX_ANSWER_MS, answer_early, sandbox);
     steps_undo(&sandbox->steps, destroyed);
 }

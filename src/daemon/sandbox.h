@@ -17,13 +17,19 @@
 #define SANDBOX_GRACE_MS 2000
 /* The same after domusd was away: shims come back at their own pace. */
 #define SANDBOX_ADOPT_GRACE_MS 30000
-#define SANDBOX_RETRY_MS       5000
+/* DESTROY is answered within this, since containerd gives a delete 5 s; the
+ * domain may take longer. */
+#define SANDBOX_ANSWER_MS 3000
+/* What could not be taken down is tried again, at first soon. */
+#define SANDBOX_RETRY_FIRST_MS 250
+#define SANDBOX_RETRY_LAST_MS  60000
 
 enum sandbox_state {
     SANDBOX_CREATING,
     SANDBOX_RUNNING,
-    SANDBOX_DEAD, /* its domain ended by itself */
-    SANDBOX_DESTROYING,
+    SANDBOX_PAUSED,
+    SANDBOX_DEAD,  /* its domain ended by itself */
+    SANDBOX_DYING, /* being taken down, until nothing is left */
     SANDBOX_STATE_COUNT
 };
 
@@ -53,9 +59,14 @@ struct sandbox {
 
     uint64_t owner; /* peer that gets notices; 0: nobody */
     struct asker *askers;
+    bool released; /* dying, and its name may be used again */
+    char *trouble; /* why it is not gone yet; owned; NULL: nothing failed */
+    struct operation *operations; /* owned, the first is under way */
     struct loop_timer *orphaned;
     struct loop_timer *start_deadline;
+    struct loop_timer *answer; /* to DESTROY */
     struct loop_timer *retry;
+    int64_t retry_ms;
     struct loop_timer *freeing;
 
     uint64_t received_ns;
@@ -78,6 +89,7 @@ int sandbox_state_parse(const char *name); /* -1: no such state */
 
 /* Takes the record's members. */
 struct sandbox *sandbox_new(struct daemon *daemon, struct record *record);
+/* Not what is dying and has given its name back. */
 struct sandbox *sandbox_find(struct daemon *daemon, const char *namespace,
                              const char *id);
 /* Off the table; the memory a little later, callers may be on the stack. */
@@ -95,7 +107,25 @@ void sandbox_fill_reply(const struct sandbox *sandbox,
 /* Writes down the sandbox as it is; a failure is logged. */
 void sandbox_save(struct sandbox *sandbox);
 
-/* peer 0: nobody waits. */
+/* operate.c: PAUSE, RESUME and UPDATE, one after the other. */
+void sandbox_operate(struct sandbox *sandbox, uint64_t peer,
+                     const struct packet *request);
+/* Answers those that have not begun; one under way will find it gone. */
+void sandbox_forget_operations(struct sandbox *sandbox);
+/* At the end of domusd, which tells nobody. */
+void sandbox_free_operations(struct sandbox *sandbox);
+
+/* Runs, paused or not. */
+static inline bool sandbox_is_up(const struct sandbox *sandbox)
+{
+    return sandbox->state == SANDBOX_RUNNING ||
+           sandbox->state == SANDBOX_PAUSED;
+}
+
+/* That of this name, or one that is dying: there may be several. */
+struct sandbox *sandbox_find_to_destroy(struct daemon *daemon,
+                                        const struct ctl_name *name);
+/* peer 0: nobody waits. Answered when nothing is left, or after a while. */
 void sandbox_destroy(struct sandbox *sandbox, uint64_t peer, uint32_t id);
 void sandbox_attach(struct sandbox *sandbox, uint64_t peer);
 /* Nobody owns it; destroys it after so many milliseconds. */

@@ -35,6 +35,8 @@ static struct record sample(void)
         .domid = 17,
         .memory_kb = 131072,
         .vcpus = 2,
+        .cpu_weight = 512,
+        .cpu_cap = 150,
         .image = (char *)DIGEST,
         .loop = 3,
         .created_unix_ns = 1764000000123456789,
@@ -59,6 +61,8 @@ static void round_trip(void **state)
     assert_int_equal(back.domid, 18);
     assert_int_equal(back.memory_kb, 131072);
     assert_int_equal(back.vcpus, 2);
+    assert_int_equal(back.cpu_weight, 512);
+    assert_int_equal(back.cpu_cap, 150);
     assert_string_equal(back.image, DIGEST);
     assert_int_equal(back.loop, 3);
     assert_true(back.created_unix_ns == 1764000000123456789);
@@ -115,7 +119,11 @@ static void garbled(void **state)
     static const struct {
         const char *old, *new, *words;
     } rows[] = {
-        {"version = 1", "version = 2", "version 2"},
+        {"version = 2", "version = 3", "version 3"},
+        {"version = 2", "version = 0", "version 0"},
+        {"version = 2\n", "", "'version' is missing"},
+        {"cpu-cap = 150\n", "", "'cpu-cap' is missing"},
+        {"cpu-weight = 512", "cpu-weight = 5e2", "cpu-weight"},
         {"id = web-1", "id = ../x", "invalid namespace or id"},
         {"namespace = k8s.io", "namespace = a/b", "invalid namespace"},
         {UUID, "0f9d3ed0-2b17-4a43-b1cd-ffba6dd04b12", "the uuid is not"},
@@ -140,6 +148,24 @@ static void garbled(void **state)
         assert_said(e, EINVAL, rows[i].words);
         assert_said(e, EINVAL, FILE_NAME);
     }
+}
+
+/* An upgraded domusd adopts what the one before it built. */
+static void reads_version_1(void **state)
+{
+    _cleanup_free_ char *text = saved_text();
+    char *weight = strstr(text, "cpu-weight"), *after = strstr(text, "image");
+    struct record back;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    memmove(weight, after, strlen(after) + 1);
+    replace(text, "version = 2", "version = 1");
+    assert_ok(record_load(dir_fd, FILE_NAME, &back, &e), e);
+    assert_int_equal(back.vcpus, 2);
+    assert_int_equal(back.cpu_weight, 0);
+    assert_int_equal(back.cpu_cap, 0);
+    record_clear(&back);
 }
 
 static void links_are_not_followed(void **state)
@@ -207,6 +233,7 @@ int main(void)
         TEST(round_trip),
         TEST(cut_short_anywhere),
         TEST(garbled),
+        TEST(reads_version_1),
         TEST(links_are_not_followed),
         TEST(only_records_are_found),
         TEST(uuids),
