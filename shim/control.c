@@ -1,5 +1,6 @@
 #include "control.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,8 @@ struct request {
     enum ctl_type type;
     union ctl_body *body; /* owned */
     bool sent;
+    int fds[PACKET_FDS_MAX]; /* owned, until it was sent */
+    size_t fd_count;
     struct loop_timer *deadline;
     control_reply_fn *fn;
     void *context;
@@ -52,8 +55,16 @@ static const struct wire_desc *desc_of(enum ctl_type type)
     return ctl_protocol.types[type].desc;
 }
 
+static void close_fds(struct request *request)
+{
+    for (size_t i = 0; i < request->fd_count; i++)
+        close_fd(&request->fds[i]);
+    request->fd_count = 0;
+}
+
 static void request_free(struct request *request)
 {
+    close_fds(request);
     loop_remove_timer(&request->deadline);
     if (request->body && desc_of(request->type))
         wire_clear(desc_of(request->type), request->body);
@@ -86,15 +97,20 @@ static void request_late(void *context)
     request_end(request, NULL, &e);
 }
 
+/* What must not be carried out twice. */
+static bool once_only(enum ctl_type type)
+{
+    return type == CTL_CREATE || type == CTL_HOOKS || type == CTL_LOGGER;
+}
+
 /* Callbacks may add requests, so every round starts from the head. */
-static void fail_requests(struct control *control, bool only_sent_creates,
+static void fail_requests(struct control *control, bool only_sent_once,
                           const struct err *why)
 {
     struct request *request = control->requests;
 
     while (request) {
-        if (!only_sent_creates ||
-            (request->sent && request->type == CTL_CREATE)) {
+        if (!only_sent_once || (request->sent && once_only(request->type))) {
             request_end(request, NULL, why);
             request = control->requests;
         } else {
@@ -103,7 +119,7 @@ static void fail_requests(struct control *control, bool only_sent_creates,
     }
 }
 
-/* domusd is gone; all but CREATE can be asked again. */
+/* domusd is gone; most can be asked again. */
 static void lost(struct control *control, const struct err *why)
 {
     struct err e = ERR_INIT;
@@ -126,10 +142,13 @@ static void lost(struct control *control, const struct err *why)
 static void send_request(struct control *control, struct request *request)
 {
     struct err e = ERR_INIT;
-    int r = packet_send(control->fd, &ctl_protocol, (uint16_t)request->type,
-                        request->id, request->body, &e);
+    int r = packet_send_fds(control->fd, &ctl_protocol, (uint16_t)request->type,
+                            request->id, request->body, request->fds,
+                            request->fd_count, &e);
 
     request->sent = r == 0;
+    if (request->sent)
+        close_fds(request);
     /* A connection that broke is told by its descriptor. */
     if (r < 0 && r != -EPIPE && r != -ECONNRESET)
         request_end(request, NULL, &e);
@@ -245,7 +264,7 @@ static bool start_daemon(struct control *control, struct err *e)
 
     /* A console is not worth it: a new domusd has nothing of it. */
     for (struct request *r = control->requests; r; r = r->next)
-        if (r->type == CTL_CREATE || r->type == CTL_DESTROY)
+        if (r->type != CTL_CONSOLE && r->type != CTL_ATTACH)
             wanted = true;
     if (control->starting || !wanted)
         return true;
@@ -307,6 +326,14 @@ void control_request(struct control *control, enum ctl_type type,
                      const void *body, int64_t deadline_ms,
                      control_reply_fn *fn, void *context)
 {
+    control_request_fds(control, type, body, NULL, 0, deadline_ms, fn, context);
+}
+
+void control_request_fds(struct control *control, enum ctl_type type,
+                         const void *body, const int *fds, size_t n,
+                         int64_t deadline_ms, control_reply_fn *fn,
+                         void *context)
+{
     struct request *request = xcalloc(1, sizeof(*request));
     struct request **at = &control->requests;
     struct err e = ERR_INIT;
@@ -321,6 +348,15 @@ void control_request(struct control *control, enum ctl_type type,
     while (*at)
         at = &(*at)->next;
     *at = request;
+    for (size_t i = 0; i < n; i++) {
+        request->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        request->fd_count++;
+        if (request->fds[i] < 0) {
+            (void)err_errno(&e, "cannot pass descriptors on");
+            request_end(request, NULL, &e);
+            return;
+        }
+    }
     if (!body)
         body = &control->name;
     request->body = xcalloc(1, sizeof(*request->body));

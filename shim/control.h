@@ -36,6 +36,12 @@ void control_request(struct control *control, enum ctl_type type,
                      const void *body, int64_t deadline_ms,
                      control_reply_fn *fn, void *context);
 
+/* With CTL_LOGGER's descriptors, which stay the caller's. */
+void control_request_fds(struct control *control, enum ctl_type type,
+                         const void *body, const int *fds, size_t n,
+                         int64_t deadline_ms, control_reply_fn *fn,
+                         void *context);
+
 /* From now on the sandbox exists: keep in touch; or no longer. */
 void control_set_attached(struct control *control, bool attached);
 

@@ -26,6 +26,7 @@ void process_init(struct process *process, struct task *task, const char *exec)
 void process_clear(struct process *process)
 {
     loop_remove_timer(&process->timer);
+    process_open_cancel(process);
     stdio_close(&process->stdio);
     stdio_paths_clear(&process->paths);
     if (process->spec)

@@ -15,6 +15,7 @@ enum process_stream { PROCESS_IN, PROCESS_OUT, PROCESS_ERR, PROCESS_STREAMS };
 
 struct task;
 struct waiter;
+struct opening;
 
 struct process {
     struct process *next; /* the task's next exec */
@@ -37,6 +38,7 @@ struct process {
     uint32_t status;
     uint64_t exited_ns;        /* since 1970 */
     struct loop_timer *timer;  /* of draining */
+    struct opening *opening;   /* owned; a logger is being started */
     struct spec_process *spec; /* owned; of an exec that was not started */
 };
 
@@ -44,6 +46,12 @@ struct process {
 void process_init(struct process *process, struct task *task, const char *exec);
 /* Nobody may wait any more. */
 void process_clear(struct process *process);
+
+/* Opens its streams, and has a logger started; fn is called once, perhaps at
+ * once, unless it is cancelled. */
+typedef void process_open_fn(struct process *process, const struct err *why);
+void process_open(struct process *process, process_open_fn *fn);
+void process_open_cancel(struct process *process);
 
 void process_wait(struct process *process, struct call *call);
 /* With its exit; or that it is gone, when there was none. */

@@ -1,16 +1,20 @@
 /*
- * stats.h - the guest's cgroup figures in containerd's form.
+ * stats.h - the files of a guest's cgroup as containerd's
+ * io.containerd.cgroups.v2.Metrics.
+ *
+ * The files are the guest's word: what is not there or no number is 0, lists
+ * are bounded.
  */
 #ifndef DOMUS_STATS_H
 #define DOMUS_STATS_H
 
-#include "domus/buf.h"
 #include "domus/proto.h"
 
-/* The full name of containerd's message, the type_url of its Any. */
-const char *stats_type_url(void);
+#define STATS_DEVICES_MAX    64 /* lines of io.stat */
+#define STATS_PAGE_SIZES_MAX 4  /* of hugetlb: x86 has two */
 
-/* Appends the encoded Metrics message. */
+/* Appends an encoded Metrics. */
 void stats_encode(const struct proto_stats_result *stats, struct buf *out);
+const char *stats_type_url(void);
 
 #endif

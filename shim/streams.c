@@ -4,40 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
 
-#define FIFO_SCHEME "fifo://"
-
-/* The path behind "fifo://" or a plain path; other schemes are refused. */
-static int fifo_path(const char *uri, const char **path_out, struct err *e)
-{
-    const char *path = uri;
-
-    if (strncmp(uri, FIFO_SCHEME, strlen(FIFO_SCHEME)) == 0)
-        path = uri + strlen(FIFO_SCHEME);
-    else if (strstr(uri, "://"))
-        return err_set(e, ENOTSUP,
-                       "%s: only FIFOs are supported for standard streams",
-                       LOG_Q(uri, strlen(uri)));
-    if (path[0] != '/')
-        return err_set(e, EINVAL, "%s: not an absolute path",
-                       LOG_Q(uri, strlen(uri)));
-    *path_out = path;
-    return 0;
-}
+#define DIRECTORY_MODE 0755
+#define FILE_MODE      0644
 
 /* Looked at before it is opened for real: opening a device may do things. */
-static int find_fifo(const char *uri, int *fd_out, struct err *e)
+static int find_fifo(const char *path, int *fd_out, struct err *e)
 {
     _cleanup_fd_ int fd = -1;
-    const char *path;
     struct stat st;
-    int r = fifo_path(uri, &path, e);
 
-    if (r < 0)
-        return r;
     fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return err_set(e, EINVAL, "FIFO %s does not exist",
@@ -61,29 +41,143 @@ static int open_fifo(int fifo, int how, const char *uri, int *fd_out,
     return *fd_out < 0 ? err_errno(e, "FIFO %s", LOG_Q(uri, strlen(uri))) : 0;
 }
 
-static int open_input(const char *uri, struct stdio_stream *in, struct err *e)
+static int open_input(const char *text, struct stdio_stream *in, struct err *e)
 {
+    _cleanup_(log_uri_clear) struct log_uri uri = {0};
     _cleanup_fd_ int fifo = -1;
-    int r = find_fifo(uri, &fifo, e);
+    int r = log_uri_parse(text, &uri, e);
 
-    return r < 0 ? r : open_fifo(fifo, O_RDONLY, uri, &in->fd, e);
+    if (r == 0 && uri.kind != LOG_URI_FIFO)
+        r = err_set(e, EINVAL, "\"%s\" is not a FIFO",
+                    LOG_Q(text, strlen(text)));
+    if (r == 0)
+        r = find_fifo(uri.path, &fifo, e);
+    return r < 0 ? r : open_fifo(fifo, O_RDONLY, text, &in->fd, e);
 }
 
 /* The read end first, since an end to write to can only be opened without
  * blocking when there is a reader. */
-static int open_output(const char *uri, struct stdio_stream *out, struct err *e)
+static int open_output_fifo(const char *path, struct stdio_stream *out,
+                            struct err *e)
 {
     _cleanup_fd_ int fifo = -1;
-    int r = find_fifo(uri, &fifo, e);
+    int r = find_fifo(path, &fifo, e);
 
     if (r == 0)
-        r = open_fifo(fifo, O_RDONLY, uri, &out->hold, e);
-    return r < 0 ? r : open_fifo(fifo, O_WRONLY, uri, &out->fd, e);
+        r = open_fifo(fifo, O_RDONLY, path, &out->hold, e);
+    return r < 0 ? r : open_fifo(fifo, O_WRONLY, path, &out->fd, e);
+}
+
+static int make_parents(const char *path, struct err *e)
+{
+    _cleanup_free_ char *parent = xstrdup(path);
+
+    for (char *slash = strchr(parent + 1, '/'); slash;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(parent, DIRECTORY_MODE) < 0 && errno != EEXIST)
+            return err_errno(e, "cannot make %s",
+                             LOG_Q(parent, strlen(parent)));
+        *slash = '/';
+    }
+    return 0;
+}
+
+static int open_file(const char *path, struct stdio_stream *out, struct err *e)
+{
+    struct stat st;
+    int r = make_parents(path, e);
+
+    if (r < 0)
+        return r;
+    out->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
+                   FILE_MODE);
+    /* A FIFO without a reader cannot be opened like this. */
+    if (out->fd < 0 && errno != ENXIO)
+        return err_errno(e, "cannot open %s", LOG_Q(path, strlen(path)));
+    if (out->fd < 0 || fstat(out->fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(e, EINVAL, "%s is not a regular file",
+                       LOG_Q(path, strlen(path)));
+    return 0;
+}
+
+static int open_pipe(int *read_end, int *write_end, struct err *e)
+{
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return err_errno(e, "pipe");
+    *read_end = fds[0];
+    *write_end = fds[1];
+    return 0;
+}
+
+/* One program for both outputs; its ends of the pipes block, ours do not. */
+static int open_logger(struct log_uri *uri, struct stdio_logger *logger,
+                       struct err *e)
+{
+    int r = open_pipe(&logger->ready, &logger->fds[LOGGER_READY], e);
+
+    if (r < 0)
+        return r;
+    if (fcntl(logger->ready, F_SETFL, O_NONBLOCK) < 0)
+        return err_errno(e, "pipe");
+    logger->uri = *uri;
+    *uri = (struct log_uri){0};
+    return 0;
+}
+
+static int open_logged(struct stdio_stream *out, int *read_end, struct err *e)
+{
+    int r = open_pipe(read_end, &out->fd, e);
+
+    if (r == 0 && fcntl(out->fd, F_SETFL, O_NONBLOCK) < 0)
+        r = err_errno(e, "pipe");
+    return r;
+}
+
+static int open_output(const char *text, int which, struct stdio *stdio,
+                       struct err *e)
+{
+    _cleanup_(log_uri_clear) struct log_uri uri = {0};
+    struct stdio_stream *out = which == LOGGER_OUT ? &stdio->out : &stdio->err;
+    int r = log_uri_parse(text, &uri, e);
+
+    if (r < 0)
+        return r;
+    switch (uri.kind) {
+    case LOG_URI_FIFO:
+        return open_output_fifo(uri.path, out, e);
+    case LOG_URI_FILE:
+        return open_file(uri.path, out, e);
+    case LOG_URI_BINARY:
+        break;
+    }
+    if (!stdio->logger.uri.path)
+        r = open_logger(&uri, &stdio->logger, e);
+    return r < 0 ? r : open_logged(out, &stdio->logger.fds[which], e);
+}
+
+/* A logger always gets both pipes; one that nobody writes to ends at once. */
+static int fill_logger(struct stdio_logger *logger, struct err *e)
+{
+    for (int i = LOGGER_OUT; logger->uri.path && i <= LOGGER_ERR; i++) {
+        _cleanup_fd_ int unused = -1;
+        int r = logger->fds[i] < 0 ? open_pipe(&logger->fds[i], &unused, e) : 0;
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
 static int open_all(const struct stdio_paths *paths, struct stdio *stdio,
                     struct err *e)
 {
+    bool logged = strncmp(paths->out, "binary:", 7) == 0 ||
+                  strncmp(paths->err, "binary:", 7) == 0;
+    /* A terminal has one output. */
+    bool has_err = paths->err[0] && !paths->terminal;
     int r = 0;
 
     if (paths->in[0])
@@ -91,13 +185,18 @@ static int open_all(const struct stdio_paths *paths, struct stdio *stdio,
     if (r < 0)
         return err_wrap(e, "standard input");
     if (paths->out[0])
-        r = open_output(paths->out, &stdio->out, e);
+        r = open_output(paths->out, LOGGER_OUT, stdio, e);
     if (r < 0)
         return err_wrap(e, "standard output");
-    /* A terminal has one output. */
-    if (paths->err[0] && !paths->terminal)
-        r = open_output(paths->err, &stdio->err, e);
-    return r < 0 ? err_wrap(e, "standard error") : 0;
+    if (has_err && logged && paths->out[0] &&
+        strcmp(paths->out, paths->err) != 0)
+        return err_set(e, EINVAL,
+                       "standard output and error must have one logger");
+    if (has_err)
+        r = open_output(paths->err, LOGGER_ERR, stdio, e);
+    if (r < 0)
+        return err_wrap(e, "standard error");
+    return fill_logger(&stdio->logger, e);
 }
 
 int stdio_open(const struct stdio_paths *paths, struct stdio *stdio_out,
@@ -119,8 +218,17 @@ static void close_stream(struct stdio_stream *stream)
     close_fd(&stream->hold);
 }
 
+void stdio_close_logger(struct stdio_logger *logger)
+{
+    for (int i = 0; i < LOGGER_FDS; i++)
+        close_fd(&logger->fds[i]);
+    close_fd(&logger->ready);
+    log_uri_clear(&logger->uri);
+}
+
 void stdio_close(struct stdio *stdio)
 {
+    stdio_close_logger(&stdio->logger);
     close_stream(&stdio->in);
     close_stream(&stdio->out);
     close_stream(&stdio->err);

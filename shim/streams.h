@@ -1,11 +1,12 @@
 /*
- * streams.h - a task's standard streams: FIFOs that containerd's client made.
+ * streams.h - a process's standard streams: FIFOs that containerd's client
+ * made, a file, or pipes to a logger.
  *
- * The shim keeps the other end of standard output and error open as well, so
- * that a reader that is late or comes back finds what was written, and a
- * missing one neither blocks nor breaks the task. Standard input ends, as with
- * runc, when the last client has closed it or CloseIO was called; it may be
- * read only when poll says so, since before the first client it looks ended.
+ * The shim keeps the other end of a FIFO for standard output or error open as
+ * well, so that a reader that is late or comes back finds what was written, and
+ * a missing one neither blocks nor breaks the task. Standard input ends, as
+ * with runc, when the last client has closed it or CloseIO was called; it may
+ * be read only when poll says so, since before the first client it looks ended.
  */
 #ifndef DOMUS_STREAMS_H
 #define DOMUS_STREAMS_H
@@ -13,6 +14,7 @@
 #include <stdbool.h>
 
 #include "domus/err.h"
+#include "log_uri.h"
 
 /* As Create gave them; empty: none. The names follow containerd's. */
 struct stdio_paths {
@@ -27,21 +29,35 @@ struct stdio_stream {
     int hold; /* the other end of an output */
 };
 
+/* What a logger that is to be started gets, and what it says ready by. */
+enum { LOGGER_OUT, LOGGER_ERR, LOGGER_READY, LOGGER_FDS };
+
+struct stdio_logger {
+    struct log_uri uri; /* path NULL: there is none */
+    int fds[LOGGER_FDS];
+    int ready; /* ends when the logger has closed the other end */
+};
+
 struct stdio {
     struct stdio_stream in;
     struct stdio_stream out;
     struct stdio_stream err;
+    struct stdio_logger logger;
 };
 
-#define STDIO_INIT                                         \
-    {                                                      \
-        .in = {-1, -1}, .out = {-1, -1}, .err = { -1, -1 } \
+#define STDIO_INIT                                                    \
+    {                                                                 \
+        .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .logger = { \
+            .fds = {-1, -1, -1},                                      \
+            .ready = -1                                               \
+        }                                                             \
     }
 
 /* Nothing is open after a failure. */
 int stdio_open(const struct stdio_paths *paths, struct stdio *stdio_out,
                struct err *e);
 void stdio_close(struct stdio *stdio);
+void stdio_close_logger(struct stdio_logger *logger);
 
 void stdio_paths_clear(struct stdio_paths *paths);
 

@@ -110,7 +110,7 @@ static int prepare(struct task *task, struct creation *creation, struct err *e)
         .err = xstrdup(request->stderr),
         .terminal = request->terminal,
     };
-    return stdio_open(&task->init.paths, &task->init.stdio, e);
+    return 0;
 }
 
 static void give_up(struct task *task)
@@ -379,6 +379,8 @@ static void ask_for_sandbox(struct task *task)
         .annotations = config->annotations,
         .memory_max = config->memory_max,
         .vcpus = config->vcpus,
+        .cpu_weight = config->cpu_weight,
+        .cpu_cap = config->cpu_cap,
         .rootfs = {mounts, request->n_rootfs},
         .rootfs_path = config->root_path,
     };
@@ -392,6 +394,24 @@ static void ask_for_sandbox(struct task *task)
         };
     control_request(task->control, CTL_CREATE, &body, TASK_SANDBOX_MS,
                     sandbox_built, task);
+}
+
+static void streams_open(struct process *process, const struct err *why)
+{
+    struct task *task = process->task;
+    struct err e = ERR_INIT;
+
+    if (why) {
+        task_create_failed(task, why, false);
+        return;
+    }
+    task->record.sandbox = true;
+    if (record_write(task->bundle, &task->record, &e) < 0) {
+        task->record.sandbox = false;
+        task_create_failed(task, &e, false);
+        return;
+    }
+    ask_for_sandbox(task);
 }
 
 void task_create(struct task *task, Task__CreateRequest *request,
@@ -426,15 +446,8 @@ void task_create(struct task *task, Task__CreateRequest *request,
     task->phases = (struct phases){.create_received = received};
     task->phases_told = false;
     task->record.exited = false;
-    if (prepare(task, creation, &e) < 0) {
+    if (prepare(task, creation, &e) < 0)
         task_create_failed(task, &e, false);
-        return;
-    }
-    task->record.sandbox = true;
-    if (record_write(task->bundle, &task->record, &e) < 0) {
-        task->record.sandbox = false;
-        task_create_failed(task, &e, false);
-        return;
-    }
-    ask_for_sandbox(task);
+    else
+        process_open(&task->init, streams_open);
 }

@@ -178,6 +178,7 @@ static void exec_failed(struct process *process, const struct err *why)
         for (uint32_t i = 0; i < PROCESS_STREAMS; i++)
             stream_abandon(guest_link(task->guest), process->first_stream + i);
     process->sinks = 0;
+    process_open_cancel(process);
     stdio_close(&process->stdio);
     if (e.code == ENOENT || e.code == EACCES)
         e.code = EINVAL;
@@ -244,15 +245,27 @@ static void exec_started(void *context, const struct proto_message *reply,
         task_exec_exited(process, process->held_status);
 }
 
-static void send_exec(struct process *process)
+static void send_exec(struct process *process, const struct err *why)
 {
     struct task *task = process->task;
-    struct link *link = guest_link(task->guest);
     struct proto_message message = {.type = PROTO_EXEC};
     struct proto_exec *exec = &message.body.exec;
-    struct starting *starting = xcalloc(1, sizeof(*starting));
-    struct spec_process *spec = steal_ptr(&process->spec);
+    struct starting *starting;
+    struct spec_process *spec;
+    struct err e = ERR_INIT;
+    struct link *link;
 
+    if (!why && (!task->guest || task->ended || task->ending)) {
+        (void)err_set(&e, EPIPE, "the container has ended");
+        why = &e;
+    }
+    if (why) {
+        exec_failed(process, why);
+        return;
+    }
+    link = guest_link(task->guest);
+    starting = xcalloc(1, sizeof(*starting));
+    spec = steal_ptr(&process->spec);
     starting->task = task;
     starting->exec = xstrdup(process->exec);
     exec->container = task->id;
@@ -269,7 +282,6 @@ static void send_exec(struct process *process)
 void task_start_exec(struct process *process, struct call *call)
 {
     struct task *task = process->task;
-    struct err e = ERR_INIT;
 
     if (task_refuses(task, CALL_EXEC, task->id, call))
         return;
@@ -277,12 +289,5 @@ void task_start_exec(struct process *process, struct call *call)
     process->start_call = call;
     process->first_stream = task->last_stream + 1;
     task->last_stream += PROCESS_STREAMS;
-    if (!task->guest || task->ended || task->ending)
-        (void)err_set(&e, EPIPE, "the container has ended");
-    else
-        (void)stdio_open(&process->paths, &process->stdio, &e);
-    if (e.code)
-        exec_failed(process, &e);
-    else
-        send_exec(process);
+    process_open(process, send_exec);
 }
