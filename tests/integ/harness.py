@@ -77,6 +77,8 @@ class Host:
         values = {
             "run-dir": self.run, "image-dir": self.images,
             "guest-dir": self.guest, "builder": FAKE,
+            "hooks": "%s/hook %s/other-hook" % (self.dir, self.dir),
+            "loggers": "%s/logger %s/other-logger" % (self.dir, self.dir),
             "start-timeout": 20 * SLOW, "log-level": "debug"}
         values.update({k.replace("_", "-"): v for k, v in keys.items()})
         write(self.dir + "/domus.conf", "[domus]\n" + "".join(

@@ -47,7 +47,7 @@ METHODS = {
              {}),
     "ResizePty": (dict(PROCESS, width=(3, "int"), height=(4, "int")), {}),
     "CloseIO": (dict(PROCESS, stdin=(3, "bool")), {}),
-    "Update": (ID, {}),
+    "Update": (dict(ID, resources=(2, ANY)), {}),
     "Wait": (PROCESS, {"exit_status": (1, "int"), "exited_at": (2, TIMESTAMP)}),
     "Stats": (ID, {"stats": (1, ANY)}),
     "Connect": (ID, {"shim_pid": (1, "int"), "task_pid": (2, "int"),
@@ -56,16 +56,32 @@ METHODS = {
 }
 DELETE_RESPONSE = METHODS["Delete"][1]
 
+
+def numbered(*names):
+    return {name: (i, "int") for i, name in enumerate(names, 1)}
+
+
+# From ProcessDetails; the pid in the guest is ours alone.
+DETAILS = {"exec_id": (1, "string"), "pid": (1000, "int")}
 METRICS = {
-    "pids": (1, {"current": (1, "int"), "limit": (2, "int")}),
-    "cpu": (2, {"usage_usec": (1, "int"), "user_usec": (2, "int"),
-                "system_usec": (3, "int"), "nr_periods": (4, "int"),
-                "nr_throttled": (5, "int"), "throttled_usec": (6, "int")}),
-    "memory": (4, {"anon": (1, "int"), "file": (2, "int"),
-                   "kernel_stack": (3, "int"), "slab": (4, "int"),
-                   "pgfault": (18, "int"), "pgmajfault": (19, "int"),
-                   "usage": (32, "int"), "usage_limit": (33, "int"),
-                   "max_usage": (36, "int")}),
+    "pids": (1, numbered("current", "limit")),
+    "cpu": (2, numbered("usage_usec", "user_usec", "system_usec", "nr_periods",
+                        "nr_throttled", "throttled_usec")),
+    "memory": (4, numbered(
+        "anon", "file", "kernel_stack", "slab", "sock", "shmem", "file_mapped",
+        "file_dirty", "file_writeback", "anon_thp", "inactive_anon",
+        "active_anon", "inactive_file", "active_file", "unevictable",
+        "slab_reclaimable", "slab_unreclaimable", "pgfault", "pgmajfault",
+        "workingset_refault", "workingset_activate", "workingset_nodereclaim",
+        "pgrefill", "pgscan", "pgsteal", "pgactivate", "pgdeactivate",
+        "pglazyfree", "pglazyfreed", "thp_fault_alloc", "thp_collapse_alloc",
+        "usage", "usage_limit", "swap_usage", "swap_limit", "max_usage",
+        "swap_max_usage")),
+    "io": (6, {"usage": (1, [numbered("major", "minor", "rbytes", "wbytes",
+                                      "rios", "wios")])}),
+    "hugetlb": (7, [dict(numbered("current", "max"),
+                         pagesize=(3, "string"))]),
+    "memory_events": (8, numbered("low", "high", "max", "oom", "oom_kill")),
 }
 
 TASK_IO = {"stdin": (1, "string"), "stdout": (2, "string"),
@@ -84,6 +100,14 @@ EVENTS = {
         "container_id": (1, "string"), "pid": (2, "int"),
         "exit_status": (3, "int"), "exited_at": (4, TIMESTAMP),
         "id": (5, "string")},
+    "containerd.events.TaskExecAdded": {
+        "container_id": (1, "string"), "exec_id": (2, "string")},
+    "containerd.events.TaskExecStarted": {
+        "container_id": (1, "string"), "exec_id": (2, "string"),
+        "pid": (3, "int")},
+    "containerd.events.TaskPaused": {"container_id": (1, "string")},
+    "containerd.events.TaskResumed": {"container_id": (1, "string")},
+    "containerd.events.TaskOOM": {"container_id": (1, "string")},
 }
 ENVELOPE = {"timestamp": (1, TIMESTAMP), "namespace": (2, "string"),
             "topic": (3, "string"), "event": (4, ANY)}
@@ -208,16 +232,21 @@ class EventsServer:
         self.path = path
         self.events = []
         self.lock = threading.Condition()
+        self.refuse = False  # answer with an error
+        self.open()
+
+    def open(self):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.bind(path)
+        self.socket.bind(self.path)
         self.socket.listen(16)
         self.connections = []
-        threading.Thread(target=self.accept, daemon=True).start()
+        threading.Thread(target=self.accept, args=(self.socket,),
+                         daemon=True).start()
 
-    def accept(self):
+    def accept(self, listening):
         while True:
             try:
-                connection, _ = self.socket.accept()
+                connection, _ = listening.accept()
             except OSError:
                 return
             self.connections.append(connection)
@@ -229,6 +258,11 @@ class EventsServer:
             while True:
                 stream, _, _, payload = read_frame(connection)
                 request = decode(REQUEST_SCHEMA, payload)
+                if self.refuse:
+                    connection.sendall(frame(stream, RESPONSE, encode(
+                        RESPONSE_SCHEMA, {"status": {
+                            "code": 14, "message": "later"}})))
+                    continue
                 assert request["service"] == \
                     "containerd.services.events.ttrpc.v1.Events", request
                 assert request["method"] == "Forward", request

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Where output goes: files, loggers, and what is refused."""
+import os
+import stat
+import sys
+
+from harness import eventually, failing, main, read, test, write
+
+LOGGER = """#!/bin/sh
+/bin/echo "$CONTAINER_NAMESPACE $CONTAINER_ID" > "$2/env"
+for word; do /bin/echo "[$word]"; done > "$2/args"
+exec 5>&-
+/bin/cat <&4 > "$2/err" &
+/bin/cat <&3 > "$2/out"
+wait
+/bin/echo done > "$2/done"
+"""
+
+
+def program(host, name, text):
+    path = "%s/%s" % (host.dir, name)
+    write(path, text)
+    os.chmod(path, 0o755)
+    return path
+
+
+def logged(host, script, out, err=None, **options):
+    """A container whose output goes to URIs."""
+    c = host.container("sh", "-c", script, **options)
+    c.stdout = out
+    c.stderr = out if err is None else err
+    c.out = c.err = False  # no readers
+    return c
+
+
+def directory(host, name):
+    path = "%s/%s" % (host.dir, name)
+    os.makedirs(path)
+    return path
+
+
+@test
+def a_file_gets_both_outputs(host):
+    path = host.dir + "/logs-of-test/deep/er/both.log"
+    c = logged(host, "echo one; echo two >&2; echo three", "file://" + path)
+    c.up()
+    assert c.wait() == 0
+    c.finish()
+    lines = read(path).splitlines()
+    assert sorted(lines) == ["one", "three", "two"], lines
+    assert lines.index("one") < lines.index("three"), lines
+    assert stat.S_IMODE(os.stat(path).st_mode) & 0o022 == 0
+
+
+@test
+def a_file_is_appended_to(host):
+    path = host.dir + "/appended.log"
+    write(path, "before\n")
+    for word in ("first", "second"):
+        c = logged(host, "echo " + word, "file://" + path, "").up()
+        assert c.wait() == 0
+        c.finish()
+    assert read(path) == "before\nfirst\nsecond\n", read(path)
+
+
+@test
+def a_file_takes_much(host):
+    path = host.dir + "/much.log"
+    c = logged(host, "head -c 30000000 /dev/zero", "file://" + path, "").up()
+    assert c.wait() == 0
+    c.finish()
+    assert os.path.getsize(path) == 30000000
+    os.unlink(path)
+
+
+@test
+def escapes_in_a_files_name(host):
+    path = host.dir + "/with a blank.log"
+    c = logged(host, "echo x", "file://" + path.replace(" ", "%20"), "").up()
+    assert c.wait() == 0
+    c.finish()
+    assert read(path) == "x\n"
+
+
+@test
+def fifos_by_uri(host):
+    c = host.container("sh", "-c", "cat; echo err >&2", stdin=True)
+    c.start_shim()
+    from harness import Reader
+    c.out, c.err = Reader(c.stdout), Reader(c.stderr)
+    c.create(stdin="fifo://" + c.stdin, stdout="fifo://" + c.stdout,
+             stderr="fifo://" + c.stderr)
+    c.call("Start")
+    with open(c.stdin, "wb") as f:
+        f.write(b"through\n")
+    assert c.wait() == 0
+    assert (c.out.end(), c.err.end()) == (b"through\n", b"err\n")
+    c.finish()
+
+
+@test
+def a_logger_gets_both_outputs(host):
+    path = program(host, "logger", LOGGER)
+    where = directory(host, "logger-both")
+    c = logged(host, "echo out; echo err >&2", "binary://%s?dir=%s&a+b=c%%26"
+               "&empty" % (path, where)).up()
+    assert c.wait() == 0
+    c.finish()
+    eventually("the logger ends", lambda: read(where + "/done"))
+    assert read(where + "/out") == "out\n"
+    assert read(where + "/err") == "err\n"
+    assert read(where + "/env") == "test %s\n" % c.id
+    assert read(where + "/args").split("\n") == [
+        "[dir]", "[%s]" % where, "[a b]", "[c&]", "[empty]", "[]", ""]
+
+
+@test
+def a_logger_gets_everything(host):
+    path = program(host, "logger", LOGGER)
+    where = directory(host, "logger-much")
+    c = logged(host, "head -c 20000000 /dev/zero", "binary://%s?dir=%s" % (
+        path, where), "").up()
+    assert c.wait() == 0
+    c.finish()
+    eventually("the logger ends", lambda: read(where + "/done"))
+    assert os.path.getsize(where + "/out") == 20000000
+    os.unlink(where + "/out")
+
+
+@test
+def a_logger_that_ends_early_harms_nobody(host):
+    path = program(host, "logger", "#!/bin/sh\nexit 1\n")
+    c = logged(host, "head -c 3000000 /dev/zero; echo; exit 7",
+               "binary://" + path).up()
+    assert c.wait() == 7
+    c.finish()
+
+
+@test
+def create_waits_until_the_logger_is_ready(host):
+    path = program(host, "logger", "#!/bin/sh\nsleep 1\n/bin/date > $2/ready\n"
+                   "exec 5>&-\n/bin/cat <&3 > /dev/null\n")
+    where = directory(host, "logger-slow")
+    c = logged(host, "true", "binary://%s?dir=%s" % (path, where), "")
+    c.start_shim()
+    c.create()
+    assert read(where + "/ready")
+    c.call("Start")
+    assert c.wait() == 0
+    c.finish()
+
+
+@test
+def a_logger_that_is_never_ready(host):
+    path = program(host, "logger", "#!/bin/sh\nexec sleep 30\n")
+    c = logged(host, "true", "binary://" + path)
+    c.start_shim()
+    with failing(4, "was not ready"):
+        c.create()
+    c.shutdown()
+    assert host.domains() == []
+
+
+@test
+def loggers_that_policy_does_not_allow(host):
+    other = program(host, "not-listed", LOGGER)
+    for path in ("/bin/sh", other, host.dir + "/../" +
+                 os.path.basename(host.dir) + "/logger"):
+        c = logged(host, "true", "binary://%s?-c=id" % path)
+        c.start_shim()
+        with failing(7, "loggers"):
+            c.create()
+        c.shutdown()
+    assert host.domains() == []
+
+
+@test
+def a_logger_that_is_not_there(host):
+    c = logged(host, "true", "binary://%s/other-logger" % host.dir)
+    c.start_shim()
+    with failing(3, "other-logger"):
+        c.create()
+    c.shutdown()
+
+
+@test
+def uris_that_are_refused(host):
+    for uri, words in (
+            ("http://example.com/x", "http://example.com/x"),
+            ("binary-v2:///x", "binary-v2"), ("file:///x?y=z", "parameters"),
+            ("file:///x%zz", "escape"), ("file:///x%00y", "escape"),
+            ("file://relative", "not absolute"), ("relative", "neither"),
+            ("ttrpc+unix:///x?streaming_id=1", "ttrpc+unix"),
+            ("file:///" + "a" * 5000, "more than"),
+            ("file:///dev/null", "not a regular file"),
+            ("file:///dev", "/dev"), ("file:///etc/passwd/x", "/etc/passwd"),
+            ("binary://%s/logger?%s" % (host.dir, "&".join(
+                "k%d=v" % i for i in range(40))), "parameters")):
+        c = logged(host, "true", uri, "")
+        c.start_shim()
+        try:
+            c.create()
+            raise AssertionError("%s was taken" % uri)
+        except Exception as e:
+            if isinstance(e, AssertionError):
+                raise
+            assert e.code in (2, 3) and words in e.message, (uri, e)
+        c.shutdown()
+    assert host.domains() == []
+
+
+@test
+def two_different_loggers_are_refused(host):
+    path = program(host, "logger", LOGGER)
+    c = logged(host, "true", "binary://%s?dir=/x" % path,
+               "binary://%s?dir=/y" % path)
+    c.start_shim()
+    with failing(3, "one logger"):
+        c.create()
+    c.shutdown()
+
+
+@test
+def standard_input_is_a_fifo_only(host):
+    c = host.container("true")
+    c.start_shim()
+    with failing(3, "not a FIFO"):
+        c.create(stdin="file:///etc/passwd")
+    c.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
