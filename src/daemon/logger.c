@@ -13,7 +13,7 @@ struct logger {
     struct daemon *daemon; /* borrowed */
     uint64_t peer;
     uint32_t id;
-    char *name; /* of its container, for the log; owned */
+    char *name; /* of its container, and its own; owned */
     pid_t pid;
     int status_fd;
     struct loop_fd *source; /* NULL once it is answered */
@@ -38,7 +38,8 @@ static void logger_free(struct logger *logger)
 static void refuse(struct daemon *daemon, uint64_t peer, uint32_t id,
                    const struct ctl_logger *request, struct err *e)
 {
-    (void)err_wrap(e, "container %.76s: logger", request->id);
+    (void)err_wrap(e, "container %.76s: logger %.256s", request->id,
+                   request->path);
     log_warn("%s", e->text);
     server_result(daemon->server, peer, id, e);
 }
@@ -49,7 +50,7 @@ static void answer(struct logger *logger, struct err *error)
     loop_remove_timer(&logger->deadline);
     close_fd(&logger->status_fd);
     if (error) {
-        (void)err_wrap(error, "container %s: logger", logger->name);
+        (void)err_wrap(error, "%s", logger->name);
         log_warn("%s", error->text);
     }
     server_result(logger->daemon->server, logger->peer, logger->id, error);
@@ -91,9 +92,9 @@ static void ended(void *context, pid_t pid, int status)
     if (logger->source)
         started(logger, POLLIN);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        log_debug("logger of %s ended", logger->name);
+        log_debug("%s ended", logger->name);
     else
-        log_warn("logger of %s %s %d", logger->name,
+        log_warn("%s %s %d", logger->name,
                  WIFSIGNALED(status) ? "was killed by signal"
                                      : "ended with status",
                  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -153,7 +154,8 @@ void logger_start(struct daemon *daemon, uint64_t peer, uint32_t id,
     logger->daemon = daemon;
     logger->peer = peer;
     logger->id = id;
-    logger->name = xstrdup(request->id);
+    logger->name =
+        xasprintf("container %.76s: logger %.256s", request->id, request->path);
     logger->status_fd = -1;
     r = start(logger, &program, request, fds, &e);
     program_close(&program);

@@ -13,23 +13,23 @@
 /* Where descriptors are parked while 0, 1, 2, … are filled. */
 #define PARKED 64
 
-static int check_file(const char *path, int fd, struct err *e)
+static int check_file(int fd, struct err *e)
 {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
-        return err_errno(e, "%s", path);
+        return err_errno(e, "fstat");
     if (!S_ISREG(st.st_mode))
-        return err_set(e, EPERM, "%s is not a regular file", path);
+        return err_set(e, EPERM, "not a regular file");
     if (st.st_uid != 0)
-        return err_set(e, EPERM, "%s belongs to user %u, not to root", path,
+        return err_set(e, EPERM, "belongs to user %u, it must be root's",
                        st.st_uid);
     if (st.st_mode & (S_IWGRP | S_IWOTH))
         return err_set(e, EPERM,
-                       "%s may be written by others than root (mode %04o)",
-                       path, st.st_mode & 07777);
+                       "may be written by others than root (mode %04o)",
+                       st.st_mode & 07777);
     if (!(st.st_mode & S_IXUSR))
-        return err_set(e, EACCES, "%s is not executable", path);
+        return err_set(e, EACCES, "is not executable");
     return 0;
 }
 
@@ -45,13 +45,13 @@ int program_open(const struct string_list *allowed, const char *setting,
         i++;
     if (i == allowed->n)
         return err_set(e, EPERM,
-                       "%.256s is not allowed on this host: '%s' in domus.conf "
-                       "does not name it",
-                       path, setting);
+                       "not allowed on this host: '%s' in domus.conf does not "
+                       "name it",
+                       setting);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return err_errno(e, "%s", path);
-    r = check_file(path, fd, e);
+        return err_errno(e, "open");
+    r = check_file(fd, e);
     if (r < 0)
         return r;
     program_out->script =

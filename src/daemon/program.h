@@ -19,8 +19,9 @@ struct program {
 };
 
 /*
- * allowed: the list; setting: its name in domus.conf, for the error, which is
- * -EPERM for what is not in the list, or could be changed by others than root.
+ * The error does not name the program. allowed: the list; setting: its name in
+ * domus.conf, for the error, which is -EPERM for what is not in the list, or
+ * could be changed by others than root.
  */
 int program_open(const struct string_list *allowed, const char *setting,
                  const char *path, struct program *program_out, struct err *e);

@@ -58,6 +58,10 @@ def encode(table, values):
         if kind == "s":
             value = value.encode()
             out += struct.pack("<I", len(value)) + value
+        elif kind == "strings":
+            out += struct.pack("<I", len(value))
+            for each in value:
+                out += encode((("", "s"),), {"": each})
         elif isinstance(kind, tuple):
             out += struct.pack("<I", len(value))
             out += b"".join(encode(kind, each) for each in value)

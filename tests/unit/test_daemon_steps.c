@@ -209,11 +209,14 @@ static void permits(void **state)
     assert_int_equal(permit_role(0), ROLE_ROOT);
     assert_int_equal(permit_role(1000), ROLE_OTHER);
     for (uint16_t type = 0; type < CTL_TYPE_COUNT + 2; type++) {
-        bool request = type == CTL_CREATE || type == CTL_ATTACH ||
-                       type == CTL_DESTROY || type == CTL_CONSOLE ||
-                       type == CTL_LIST;
+        static const bool requests[CTL_TYPE_COUNT + 2] = {
+            [CTL_CREATE] = true,  [CTL_ATTACH] = true, [CTL_DESTROY] = true,
+            [CTL_CONSOLE] = true, [CTL_LIST] = true,   [CTL_PAUSE] = true,
+            [CTL_RESUME] = true,  [CTL_UPDATE] = true, [CTL_HOOKS] = true,
+            [CTL_LOGGER] = true,
+        };
 
-        assert_int_equal(permit_allows(ROLE_ROOT, type), request);
+        assert_int_equal(permit_allows(ROLE_ROOT, type), requests[type]);
         assert_false(permit_allows(ROLE_OTHER, type));
     }
 }

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""What domusd does for shims beside making domains: pausing, sizes, a destroy
+that takes its time; hooks and loggers are in test_programs.py."""
+import errno
+import os
+import signal
+import sys
+import time
+
+import control
+from control import Control, ControlError, refuses
+from harness import eventually, main, read, test
+
+MIB = 1 << 20
+
+
+def connect(host, **more):
+    return Control(host.socket, **more)
+
+
+def sandbox(host, id="s1", **values):
+    client = connect(host)
+    client.domid = client.create(id, rootfs_path=host.layer,
+                                 **values)["domid"]
+    client.ready(id)
+    return client
+
+
+def fact(host, client, name):
+    return read("%s/%d/%s" % (host.fake, client.domid, name))
+
+
+def frozen(host, client):
+    group = "fake%s-%d" % (host.fake.replace("/", "-"), client.domid)
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        path = "%s/%s/cgroup.events" % (root, group)
+        if os.path.exists(path):
+            return "frozen 1" in read(path)
+    raise AssertionError("no group of the domain")
+
+
+def gone(host, client, id="s1"):
+    client.do(control.DESTROY, id=id)
+    client.close()
+    assert host.domains() == []
+
+
+@test
+def pause_and_resume(host):
+    c = sandbox(host)
+    assert c.states() == {"s1": "running"}
+    for _ in range(2):
+        assert c.do(control.PAUSE, id="s1")["text"] == ""
+        assert c.states() == {"s1": "paused"}
+        eventually("it stands still", lambda: frozen(host, c))
+    for _ in range(2):
+        c.do(control.RESUME, id="s1")
+        assert c.states() == {"s1": "running"}
+        eventually("it goes on", lambda: not frozen(host, c))
+    gone(host, c)
+
+
+@test
+def pauses_in_the_order_they_were_asked(host):
+    c = sandbox(host)
+    asked = [c.send(kind, id="s1") for kind in
+             [control.PAUSE, control.RESUME] * 5 + [control.PAUSE]]
+    for number in asked:
+        c.wait(number)
+    assert c.states() == {"s1": "paused"}
+    eventually("it stands still", lambda: frozen(host, c))
+    gone(host, c)
+
+
+@test
+def a_paused_domain_is_destroyed(host):
+    c = sandbox(host)
+    c.do(control.PAUSE, id="s1")
+    begin = time.monotonic()
+    gone(host, c)
+    assert time.monotonic() - begin < 3
+
+
+@test
+def a_paused_domain_whose_shim_is_gone(host):
+    c = sandbox(host)
+    c.do(control.PAUSE, id="s1")
+    c.close()
+    eventually("destroyed", lambda: host.domains() == [], 20)
+
+
+@test
+def a_paused_domain_is_adopted(host):
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        c = sandbox(host)
+        c.do(control.PAUSE, id="s1")
+        host.stop_domusd(number)
+        c.close()
+        host.start_domusd()
+        c2 = connect(host)
+        c2.domid = c2.do(control.ATTACH, id="s1")["domid"]
+        assert c2.states() == {"s1": "paused"}
+        assert frozen(host, c2)
+        c2.do(control.RESUME, id="s1")
+        assert c2.states() == {"s1": "running"}
+        gone(host, c2)
+
+
+@test
+def pause_fails_and_says_why(host):
+    c = sandbox(host)
+    host.fault("pause-fail")
+    refuses(errno.EIO, ("pause: container s1", "the domain was not paused"),
+            c.do, control.PAUSE, id="s1")
+    host.fault()
+    assert c.states() == {"s1": "running"}
+    os.kill(int(fact(host, c, "pid")), signal.SIGKILL)
+    eventually("it is dead", lambda: c.states() == {"s1": "dead"})
+    refuses(errno.ESRCH, "its domain is dead", c.do, control.PAUSE, id="s1")
+    refuses(errno.ENOENT, "no sandbox 'nobody'", c.do, control.PAUSE,
+            id="nobody")
+    refuses(errno.ENOENT, "no sandbox 'nobody'", c.do, control.UPDATE,
+            id="nobody", memory_max=0, cpu_weight=0, has_cpu_cap=False,
+            cpu_cap=0)
+    gone(host, c)
+
+
+@test
+def destroyed_while_a_pause_is_under_way(host):
+    c = sandbox(host)
+    asked = [c.send(control.PAUSE, id="s1") for _ in range(3)]
+    last = c.send(control.DESTROY, id="s1")
+    c.wait(last)
+    for number in asked:
+        try:
+            c.wait(number)
+        except ControlError as e:
+            assert e.code == errno.ESRCH, e
+    c.close()
+    eventually("nothing left", lambda: host.domains() == [])
+
+
+@test
+def weight_and_cap(host):
+    c = sandbox(host, cpu_weight=512, cpu_cap=50)
+    assert fact(host, c, "weight") == "512"
+    assert fact(host, c, "cap") == "50"
+
+    def update(**values):
+        return c.do(control.UPDATE, id="s1", **dict({
+            "memory_max": 0, "cpu_weight": 0, "has_cpu_cap": False,
+            "cpu_cap": 0}, **values))
+
+    update(cpu_weight=100)
+    assert (fact(host, c, "weight"), fact(host, c, "cap")) == ("100", "50")
+    update(has_cpu_cap=True, cpu_cap=75)
+    assert (fact(host, c, "weight"), fact(host, c, "cap")) == ("100", "75")
+    # It has one processor: all of it is no limit.
+    update(has_cpu_cap=True, cpu_cap=101)
+    assert fact(host, c, "cap") == "0"
+    update()
+    refuses(errno.EINVAL, "cpu weight 65536", update, cpu_weight=65536)
+    gone(host, c)
+
+
+@test
+def a_weight_that_xen_does_not_have(host):
+    c = connect(host)
+    refuses(errno.EINVAL, ("container s1", "cpu weight 70000"), c.create,
+            "s1", rootfs_path=host.layer, cpu_weight=70000)
+    c.close()
+
+
+@test
+def memory_does_not_grow(host):
+    c = sandbox(host, memory_max=200 * MIB)
+
+    def update(memory_max):
+        return c.do(control.UPDATE, id="s1", memory_max=memory_max,
+                    cpu_weight=0, has_cpu_cap=False, cpu_cap=0)
+
+    assert c.do(control.LIST)["sandboxes"][0]["memory_kb"] == 232 * 1024
+    update(200 * MIB)
+    update(100 * MIB)
+    refuses(errno.ENOMEM, ("update: container s1", "the domain has 232 MiB",
+                           "200 MiB are for the container"),
+            update, 201 * MIB)
+    gone(host, c)
+
+
+# --- a destroy that takes its time -----------------------------------------
+
+def destroy(c, id="s1"):
+    begin = time.monotonic()
+    answer = c.do(control.DESTROY, id=id)
+    assert time.monotonic() - begin < 5, time.monotonic() - begin
+    return answer["text"]
+
+
+@test
+def a_destroy_that_fails_twice(host):
+    c = sandbox(host)
+    host.fault("destroy-fails-twice")
+    assert destroy(c) == ""
+    assert c.states() == {}
+    c.close()
+
+
+@test
+def a_domain_that_lingers(host):
+    c = sandbox(host)
+    host.fault("destroy-slow")
+    text = destroy(c)
+    assert "goes on to take down container s1" in text, text
+    assert "still maps its memory" in text, text
+    assert c.states() == {"s1": "dying"}
+    # Again: it waits, and says the same.
+    assert "still maps its memory" in destroy(c)
+    refuses(errno.ENOENT, "no sandbox", c.do, control.PAUSE, id="s1")
+    # Its name is free, and others are not held up.
+    again = sandbox(host)
+    assert again.domid != c.domid
+    assert sorted(s["state"] for s in again.do(control.LIST)["sandboxes"]) \
+        == ["dying", "running"]
+    host.fault()
+    eventually("only the new one", lambda: host.domains() == [again.domid],
+               30)
+    c.close()
+    gone(host, again)
+
+
+@test
+def a_worker_that_hangs_in_a_destroy(host):
+    c = sandbox(host)
+    host.fault("destroy-hang")
+    text = destroy(c)
+    assert "its domain takes its time" in text, text
+    assert c.states() == {"s1": "dying"}
+    host.fault()
+    eventually("gone", lambda: c.states() == {}, 20)
+    c.close()
+
+
+@test
+def the_reaper_goes_on_after_a_restart(host):
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        c = sandbox(host)
+        host.fault("destroy-fail")
+        assert "does not want to go" in destroy(c)
+        c.close()
+        host.stop_domusd(number)
+        host.start_domusd()
+        c = connect(host)
+        eventually("still known", lambda: c.states() == {"s1": "dying"})
+        again = sandbox(host, "s2")
+        host.fault()
+        eventually("gone", lambda: c.states() == {"s2": "running"}, 20)
+        gone(host, again, "s2")
+        c.close()
+
+
+@test
+def the_pauses_between_attempts_grow(host):
+    c = sandbox(host)
+    host.fault("destroy-fail")
+    destroy(c)
+    log = read(host.dir + "/domusd.log")
+    waits = [int(line.split("next attempt in ")[1].split()[0])
+             for line in log.splitlines() if "next attempt in" in line]
+    host.fault()
+    assert waits[-3:] == sorted(set(waits[-3:])), waits
+    assert {250, 500, 1000} <= set(waits), waits
+    eventually("gone", lambda: c.states() == {}, 20)
+    c.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
