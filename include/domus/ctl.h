@@ -28,7 +28,8 @@ enum ctl_type {
     CTL_CREATE,         /* create -> SANDBOX, once its domain runs */
     CTL_SANDBOX,        /* sandbox */
     CTL_ATTACH,         /* name -> SANDBOX; a shim after domusd's restart */
-    CTL_DESTROY,        /* name -> RESULT, once nothing is left; no sandbox
+    CTL_DESTROY,        /* name -> RESULT, once nothing is left, or early
+                           and with a text while domusd goes on; no sandbox
                            of that name is success too */
     CTL_CONSOLE,        /* name -> CONSOLE_RESULT */
     CTL_CONSOLE_RESULT, /* console_result */
