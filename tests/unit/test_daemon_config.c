@@ -25,6 +25,10 @@ static void defaults(void **state)
     assert_int_equal(config.domain_type, DOMAIN_AUTO);
     assert_int_equal(config.default_memory_mib, 128);
     assert_int_equal(config.allow_annotations.n, 0);
+    assert_int_equal(config.hooks.n, 2);
+    assert_string_equal(config.hooks.v[0], "/usr/bin/nerdctl");
+    assert_string_equal(config.hooks.v[1], "/usr/local/bin/nerdctl");
+    assert_int_equal(config.loggers.n, 2);
     config_clear(&config);
 }
 
@@ -39,7 +43,8 @@ static void every_key(void **state)
                    "domain-type = pv\nmemory-overhead = 7\n"
                    "default-memory = 24\nvcpus = 2\nstart-timeout = 9\n"
                    "image-cache-max = 0\nlog-level = debug\n"
-                   "allow-annotations = io.domus.memory  io.domus.vcpus\n",
+                   "allow-annotations = io.domus.memory  io.domus.vcpus\n"
+                   "hooks =\nloggers = /x /y, /z\n",
                    &config, &e),
               e);
     assert_string_equal(config.run_dir, "/a");
@@ -56,6 +61,9 @@ static void every_key(void **state)
     assert_int_equal(config.log_level, LOG_DEBUG);
     assert_int_equal(config.allow_annotations.n, 2);
     assert_string_equal(config.allow_annotations.v[1], "io.domus.vcpus");
+    assert_int_equal(config.hooks.n, 0);
+    assert_int_equal(config.loggers.n, 3);
+    assert_string_equal(config.loggers.v[2], "/z");
     config_clear(&config);
 }
 
@@ -73,6 +81,8 @@ static void refused(void **state)
         {"[domus]\nworkers = 99999999999999999999\n", "not a number"},
         {"[domus]\ndomain-type = hvm\n", "'hvm' is not auto, pv or pvh"},
         {"[domus]\nlog-level = loud\n", "'loud' is not"},
+        {"[domus]\nhooks = /a nerdctl\n", "hooks: 'nerdctl' is not an abs"},
+        {"[domus]\nloggers = ./a\n", "loggers: './a' is not an absolute"},
         {"[domus]\nnonsense\n", "line 2"},
     };
 
@@ -132,6 +142,71 @@ static void plans(void **state)
     assert_int_equal(plan.vcpus, 3);
     create.memory_max = UINT64_MAX;
     assert_int_equal(policy_plan(&config, &create, &plan, &e), -EINVAL);
+    config_clear(&config);
+}
+
+static void weights_and_caps(void **state)
+{
+    struct ctl_create create = plain();
+    struct domain_plan plan;
+    struct config config;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_ok(load("", &config, &e), e);
+    assert_ok(policy_plan(&config, &create, &plan, &e), e);
+    assert_int_equal(plan.cpu_weight, 0);
+    assert_int_equal(plan.cpu_cap, 0);
+    create.vcpus = 2;
+    create.cpu_weight = 65535;
+    create.cpu_cap = 200;
+    assert_ok(policy_plan(&config, &create, &plan, &e), e);
+    assert_int_equal(plan.cpu_weight, 65535);
+    assert_int_equal(plan.cpu_cap, 200);
+    /* More than all of its processors is no limit. */
+    create.cpu_cap = 201;
+    assert_ok(policy_plan(&config, &create, &plan, &e), e);
+    assert_int_equal(plan.cpu_cap, 0);
+    create.cpu_cap = UINT32_MAX;
+    create.cpu_weight = 65536;
+    assert_int_equal(policy_plan(&config, &create, &plan, &e), -EINVAL);
+    assert_said(e, EINVAL, "cpu weight 65536: Xen has 1 to 65535");
+    config_clear(&config);
+}
+
+static void updates(void **state)
+{
+    struct ctl_update update = {.memory_max = 0};
+    struct config config;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_ok(load("[domus]\nmemory-overhead = 32\n", &config, &e), e);
+    assert_ok(policy_update(&config, 128 << 10, 1, &update, &e), e);
+    update.memory_max = 96 << 20;
+    assert_ok(policy_update(&config, 128 << 10, 1, &update, &e), e);
+    update.memory_max += 1024;
+    assert_int_equal(policy_update(&config, 128 << 10, 1, &update, &e),
+                     -ENOMEM);
+    assert_said(e, ENOMEM, "the domain has 128 MiB, of which 96 MiB");
+    assert_said(e, ENOMEM, "make the container again");
+    update.memory_max = UINT64_MAX;
+    assert_int_equal(policy_update(&config, 128 << 10, 1, &update, &e),
+                     -ENOMEM);
+    /* A domain that an annotation made smaller than the overhead. */
+    update.memory_max = 1;
+    assert_int_equal(policy_update(&config, 24 << 10, 1, &update, &e), -ENOMEM);
+    assert_said(e, ENOMEM, "of which 0 MiB");
+    update.memory_max = 0;
+    update.has_cpu_cap = true;
+    update.cpu_cap = 150;
+    assert_ok(policy_update(&config, 128 << 10, 2, &update, &e), e);
+    assert_int_equal(update.cpu_cap, 150);
+    assert_ok(policy_update(&config, 128 << 10, 1, &update, &e), e);
+    assert_int_equal(update.cpu_cap, 0);
+    update.cpu_weight = 65536;
+    assert_int_equal(policy_update(&config, 128 << 10, 1, &update, &e),
+                     -EINVAL);
     config_clear(&config);
 }
 
@@ -233,6 +308,8 @@ int main(void)
         cmocka_unit_test(refused),
         cmocka_unit_test(named_file_must_be_there),
         cmocka_unit_test(plans),
+        cmocka_unit_test(weights_and_caps),
+        cmocka_unit_test(updates),
         cmocka_unit_test(bad_creates),
         cmocka_unit_test(annotations),
         cmocka_unit_test(settling),
