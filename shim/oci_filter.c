@@ -19,51 +19,19 @@
 
 #define X32_BIT 0x40000000
 
-/* Places in last_call. */
-enum { PLACE_X86_64, PLACE_X86, PLACE_X32 };
-
-static const uint32_t places[FILTER_ARCHS] = {
-    [PLACE_X86_64] = SCMP_ARCH_X86_64,
-    [PLACE_X86] = SCMP_ARCH_X86,
-    [PLACE_X32] = SCMP_ARCH_X32,
-};
-
-static uint32_t bit_of(size_t place)
-{
-    return UINT32_C(1) << place;
-}
-
-uint32_t filter_arch_bit(uint32_t arch)
-{
-    for (size_t i = 0; i < FILTER_ARCHS; i++)
-        if (places[i] == arch)
-            return bit_of(i);
-    return 0;
-}
-
 int filter_init(const struct oci_path *path, struct filter *filter_out,
-                uint32_t default_action, uint32_t archs, struct err *e)
+                uint32_t default_action, struct err *e)
 {
-    struct filter filter = {.default_action = default_action};
-
     (void)seccomp_api_set(API_LEVEL);
-    filter.ctx = seccomp_init(default_action);
-    if (!filter.ctx)
+    *filter_out = (struct filter){
+        .ctx = seccomp_init(default_action),
+        .default_action = default_action,
+        .last_call = -1,
+    };
+    if (!filter_out->ctx)
         return oci_fail(path, e, ENOMEM, "libseccomp: out of memory");
-    (void)seccomp_attr_set(filter.ctx, SCMP_FLTATR_CTL_OPTIMIZE, OPTIMIZE_TREE);
-    filter.archs = archs | bit_of(PLACE_X86_64);
-    for (size_t i = 0; i < FILTER_ARCHS; i++) {
-        bool wanted = filter.archs & bit_of(i);
-        int r = wanted ? seccomp_arch_add(filter.ctx, places[i]) : 0;
-
-        filter.last_call[i] = -1;
-        if (r < 0 && r != -EEXIST) {
-            seccomp_release(filter.ctx);
-            return oci_fail(path, e, EINVAL, "libseccomp: architecture %zu: %s",
-                            i, strerror(-r));
-        }
-    }
-    *filter_out = filter;
+    (void)seccomp_attr_set(filter_out->ctx, SCMP_FLTATR_CTL_OPTIMIZE,
+                           OPTIMIZE_TREE);
     return 0;
 }
 
@@ -71,18 +39,6 @@ static void remember_unknown(struct filter *filter, const char *name)
 {
     if (filter->n_unknown++ < FILTER_NAMES_TOLD)
         string_list_add(&filter->unknown, name);
-}
-
-static void remember_number(struct filter *filter, const char *name)
-{
-    for (size_t i = 0; i < FILTER_ARCHS; i++) {
-        int number = filter->archs & bit_of(i)
-                         ? seccomp_syscall_resolve_name_arch(places[i], name)
-                         : -1;
-
-        if (number > filter->last_call[i])
-            filter->last_call[i] = number;
-    }
 }
 
 static int add(const struct oci_path *path, struct filter *filter, int number,
@@ -135,7 +91,8 @@ int filter_add(const struct oci_path *path, struct filter *filter,
         remember_unknown(filter, name);
         return 0;
     }
-    remember_number(filter, name);
+    if (number > filter->last_call)
+        filter->last_call = number;
     /* It would say nothing, and libseccomp refuses it. */
     if (action == filter->default_action)
         return 0;
@@ -158,32 +115,15 @@ int filter_add(const struct oci_path *path, struct filter *filter,
  * what lies beyond the highest number of the profile gets ENOSYS, as with
  * runc, by a few instructions in front of libseccomp's.
  */
-#define TO_ENOSYS   254 /* jumps to be set when the length is known */
-#define TO_FILTER   255
-#define PRELUDE_MAX 16
-
 struct prelude {
-    struct sock_filter v[PRELUDE_MAX];
+    struct sock_filter v[6];
     size_t n;
 };
 
-static void emit(struct prelude *prelude, struct sock_filter instruction)
-{
-    prelude->v[prelude->n++] = instruction;
-}
-
-static void emit_compare(struct prelude *prelude, uint16_t how, uint32_t number,
-                         uint8_t yes, uint8_t no)
-{
-    emit(prelude,
-         (struct sock_filter)BPF_JUMP(BPF_JMP | how | BPF_K, number, yes, no));
-}
-
-static void emit_load(struct prelude *prelude, size_t offset)
-{
-    emit(prelude, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                               (uint32_t)offset));
-}
+#define LOAD(member) \
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
+#define COMPARE(how, number, yes, no) \
+    BPF_JUMP(BPF_JMP | (how) | BPF_K, number, yes, no)
 
 static bool forbids_by_default(uint32_t action)
 {
@@ -197,41 +137,17 @@ static bool forbids_by_default(uint32_t action)
 
 static void build_prelude(const struct filter *filter, struct prelude *prelude)
 {
-    const int *last = filter->last_call;
-    size_t end;
+    /* Calls of another architecture, and x32's, are for what follows. */
+    const struct prelude whole = {
+        .v = {LOAD(arch), COMPARE(BPF_JEQ, AUDIT_ARCH_X86_64, 0, 4), LOAD(nr),
+              COMPARE(BPF_JGE, X32_BIT, 2, 0),
+              COMPARE(BPF_JGT, (uint32_t)filter->last_call, 0, 1),
+              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)},
+        .n = 6,
+    };
 
-    if (!forbids_by_default(filter->default_action) || last[PLACE_X86_64] < 0)
-        return;
-    emit_load(prelude, offsetof(struct seccomp_data, arch));
-    if (filter->archs & bit_of(PLACE_X86) && last[PLACE_X86] >= 0) {
-        emit_compare(prelude, BPF_JEQ, AUDIT_ARCH_I386, 0, 2);
-        emit_load(prelude, offsetof(struct seccomp_data, nr));
-        emit_compare(prelude, BPF_JGT, (uint32_t)last[PLACE_X86], TO_ENOSYS,
-                     TO_FILTER);
-    }
-    emit_compare(prelude, BPF_JEQ, AUDIT_ARCH_X86_64, 0, TO_FILTER);
-    emit_load(prelude, offsetof(struct seccomp_data, nr));
-    if (filter->archs & bit_of(PLACE_X32) && last[PLACE_X32] >= 0) {
-        emit_compare(prelude, BPF_JGT, (uint32_t)last[PLACE_X32] | X32_BIT,
-                     TO_ENOSYS, 0);
-    }
-    /* Without x32 among the architectures, its calls are libseccomp's. */
-    emit_compare(prelude, BPF_JGE, X32_BIT, TO_FILTER, 0);
-    emit_compare(prelude, BPF_JGT, (uint32_t)last[PLACE_X86_64], TO_ENOSYS,
-                 TO_FILTER);
-    end = prelude->n;
-    emit(prelude, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-                                               SECCOMP_RET_ERRNO | ENOSYS));
-    for (size_t i = 0; i < end; i++) {
-        struct sock_filter *at = &prelude->v[i];
-        uint8_t enosys = (uint8_t)(end - i - 1);
-        uint8_t past = (uint8_t)(end - i);
-
-        at->jt = at->jt == TO_ENOSYS   ? enosys
-                 : at->jt == TO_FILTER ? past
-                                       : at->jt;
-        at->jf = at->jf == TO_FILTER ? past : at->jf;
-    }
+    if (forbids_by_default(filter->default_action) && filter->last_call >= 0)
+        *prelude = whole;
 }
 
 /* --- the program ---------------------------------------------------------- */

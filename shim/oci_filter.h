@@ -11,7 +11,6 @@
 #include "oci_read.h"
 
 #define FILTER_ARGS_MAX   6    /* of a system call */
-#define FILTER_ARCHS      3    /* that an x86-64 kernel may be called by */
 #define FILTER_RULES_MAX  8192 /* more never fit into a program */
 #define FILTER_NAMES_TOLD 8    /* unknown names in one line of the log */
 
@@ -26,19 +25,15 @@ struct filter_condition {
 struct filter {
     scmp_filter_ctx ctx; /* owned */
     uint32_t default_action;
-    uint32_t archs;              /* bits of filter_arch_bit() */
-    int last_call[FILTER_ARCHS]; /* highest number in a rule; -1: none */
+    int last_call; /* highest number in a rule; -1: none */
     size_t n_rules;
     struct string_list unknown; /* names, the first few; owned */
     size_t n_unknown;
 };
 
-/* 0 for those that are not for this processor. */
-uint32_t filter_arch_bit(uint32_t arch);
-
-/* archs beside the guest's own. */
+/* For the calls of x86-64; those of other architectures kill. */
 int filter_init(const struct oci_path *path, struct filter *filter_out,
-                uint32_t default_action, uint32_t archs, struct err *e);
+                uint32_t default_action, struct err *e);
 
 int filter_add(const struct oci_path *path, struct filter *filter,
                const char *name, uint32_t action,
