@@ -1,13 +1,13 @@
 #include "oci.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
 #include "oci_devices.h"
+#include "oci_namespaces.h"
 #include "oci_sections.h"
 
 #define ANNOTATION_PREFIX "io.domus."
@@ -108,6 +108,7 @@ static const struct oci_field config_fields[] = {
      .kind = OCI_TAKE,
      .type = json_type_array,
      .take = take_mounts,
+     .table = &oci_mount_table,
      CONFIG(container.mounts)},
     {.name = "process",
      .kind = OCI_TABLE,
@@ -133,28 +134,7 @@ static const struct oci_field config_fields[] = {
 };
 const struct oci_table oci_config_table = OCI_TABLE_OF(config_fields);
 
-/* --- rules that concern more than one field ------------------------------ */
-
-static int check_whole(const struct oci_config *config, struct err *e)
-{
-    const struct oci_path linux_at = {.name = "linux"};
-    const struct oci_path namespaces = {.up = &linux_at, .name = "namespaces"};
-    const struct oci_path hostname = {.name = "hostname"};
-    const struct oci_path domainname = {.name = "domainname"};
-    const struct spec_container *container = &config->container;
-    bool has_uts = container->namespaces & CLONE_NEWUTS;
-
-    if (!(container->namespaces & CLONE_NEWNS))
-        return oci_fail(&namespaces, e, ENOTSUP,
-                        "a container without a mount namespace of its own is "
-                        "not supported");
-    if (*container->hostname && !has_uts)
-        return oci_fail(&hostname, e, EINVAL, "needs a namespace of type uts");
-    if (*container->domainname && !has_uts)
-        return oci_fail(&domainname, e, EINVAL,
-                        "needs a namespace of type uts");
-    return 0;
-}
+/* --- the whole ------------------------------------------------------------ */
 
 static int finish(const char *bundle, const char *id, struct json_object *tree,
                   struct oci_config *config, struct err *e)
@@ -178,7 +158,7 @@ static int finish(const char *bundle, const char *id, struct json_object *tree,
         return oci_fail(&at, e, EINVAL, "must have at most %d bytes",
                         SPEC_PATH_MAX);
     oci_surround_device_rules(&config->container.device_rules);
-    if (check_whole(config, e) < 0)
+    if (oci_check_namespaces(&config->container, e) < 0)
         return -e->code;
     return oci_fill_hook_state(bundle, tree, config, e);
 }

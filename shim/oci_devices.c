@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "domus/mem.h"
+#include "oci_namespaces.h"
 #include "oci_resources.h"
 
 /* A dev_t of Linux has 12 bits and 20. */
@@ -17,7 +18,6 @@
 #define MODE_DEFAULT 0666
 #define MODE_MAX     07777
 #define MODE_FORMAT  0170000
-#define ID_MAX       (UINT32_MAX - 1)
 
 #define ACCESS_ALL \
     (BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE | BPF_DEVCG_ACC_MKNOD)
@@ -208,8 +208,8 @@ static const struct oci_field device_fields[] = {
      .max = MODE_FORMAT | MODE_MAX,
      .why = "0666 when it is not given",
      DEVICE(mode)},
-    {.name = "uid", .kind = OCI_U32, .max = ID_MAX, DEVICE(uid)},
-    {.name = "gid", .kind = OCI_U32, .max = ID_MAX, DEVICE(gid)},
+    {.name = "uid", .kind = OCI_U32, .max = OCI_ID_MAX, DEVICE(uid)},
+    {.name = "gid", .kind = OCI_U32, .max = OCI_ID_MAX, DEVICE(gid)},
 };
 const struct oci_table oci_device_table = OCI_TABLE_OF(device_fields);
 

@@ -9,6 +9,9 @@
 #ifndef MS_NOSYMFOLLOW
 #define MS_NOSYMFOLLOW 256 /* Linux 5.10; glibc 2.36 lacks it */
 #endif
+#ifndef MOUNT_ATTR_NOSYMFOLLOW
+#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
+#endif
 
 #define OPTIONS_MAX 256 /* of one mount */
 
@@ -64,15 +67,34 @@ static const struct mount_option {
     {.name = "runbindable", .propagation = MS_UNBINDABLE | MS_REC},
 };
 
-/* runc's own inventions: no file system would know what to do with them. */
-static const char *const refused_options[] = {
-    "tmpcopyup",  "idmap",        "ridmap",         "rro",
-    "rrw",        "rnosuid",      "rsuid",          "rnodev",
-    "rdev",       "rnoexec",      "rexec",          "rnodiratime",
-    "rdiratime",  "rrelatime",    "rnorelatime",    "rnoatime",
-    "ratime",     "rstrictatime", "rnostrictatime", "rnosymfollow",
-    "rsymfollow",
+/* For the mount and all beneath, as runc has them. One of the times that a
+ * file was read clears the others, as mount_setattr(2) wants it. */
+static const struct recursive_option {
+    const char *name;
+    uint64_t set;
+    uint64_t clear;
+} recursive_options[] = {
+    {"rro", MOUNT_ATTR_RDONLY, 0},
+    {"rrw", 0, MOUNT_ATTR_RDONLY},
+    {"rnosuid", MOUNT_ATTR_NOSUID, 0},
+    {"rsuid", 0, MOUNT_ATTR_NOSUID},
+    {"rnodev", MOUNT_ATTR_NODEV, 0},
+    {"rdev", 0, MOUNT_ATTR_NODEV},
+    {"rnoexec", MOUNT_ATTR_NOEXEC, 0},
+    {"rexec", 0, MOUNT_ATTR_NOEXEC},
+    {"rnodiratime", MOUNT_ATTR_NODIRATIME, 0},
+    {"rdiratime", 0, MOUNT_ATTR_NODIRATIME},
+    {"rrelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"rnorelatime", 0, MOUNT_ATTR__ATIME},
+    {"rnoatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+    {"ratime", 0, MOUNT_ATTR__ATIME},
+    {"rstrictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+    {"rnostrictatime", 0, MOUNT_ATTR__ATIME},
+    {"rnosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0},
+    {"rsymfollow", 0, MOUNT_ATTR_NOSYMFOLLOW},
 };
+
+static const char *const refused_options[] = {"idmap", "ridmap"};
 
 /* File systems that hold nothing of the host's; guests have cgroup v2 only. */
 static const struct {
@@ -99,11 +121,18 @@ static const struct oci_field mount_fields[] = {
      .required = true,
      .max = SPEC_PATH_MAX,
      ENTRY(destination)},
-    {.name = "type", .kind = OCI_STRING, .max = 64, ENTRY(type)},
+    {.name = "type",
+     .kind = OCI_STRING,
+     .max = 64,
+     .why = "proc, sysfs, tmpfs, devpts, mqueue, cgroup and cgroup2; nothing "
+            "of the host's is bound yet, resolv.conf, hosts and hostname "
+            "neither",
+     ENTRY(type)},
     {.name = "source", .kind = OCI_STRING, .max = SPEC_PATH_MAX, ENTRY(source)},
     {.name = "options",
      .kind = OCI_STRINGS,
      .max = OPTIONS_MAX,
+     .why = "all of mount(8)'s and runc's but idmap, ridmap, bind and rbind",
      .max_each = SPEC_PATH_MAX,
      ENTRY(options)},
     OCI_REFUSED_FIELD("uidMappings", json_type_array,
@@ -111,7 +140,7 @@ static const struct oci_field mount_fields[] = {
     OCI_REFUSED_FIELD("gidMappings", json_type_array,
                       "mounts with mapped owners are not made"),
 };
-static const struct oci_table mount_table = OCI_TABLE_OF(mount_fields);
+const struct oci_table oci_mount_table = OCI_TABLE_OF(mount_fields);
 
 static void add_data(struct spec_mount *mount, const char *option)
 {
@@ -133,6 +162,22 @@ static int apply_option(const struct oci_path *path, const char *option,
             mount->propagation |= known->propagation;
             return 0;
         }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(recursive_options); i++) {
+        const struct recursive_option *known = &recursive_options[i];
+
+        if (strcmp(known->name, option) == 0) {
+            /* The last one of "rro,rrw" counts. */
+            mount->all_set &= ~known->clear;
+            mount->all_clear &= ~known->set;
+            mount->all_set |= known->set;
+            mount->all_clear |= known->clear;
+            return 0;
+        }
+    }
+    if (strcmp(option, "tmpcopyup") == 0) {
+        mount->copy_up = true;
+        return 0;
     }
     for (size_t i = 0; i < ARRAY_SIZE(refused_options); i++) {
         if (strcmp(refused_options[i], option) == 0)
@@ -186,6 +231,9 @@ static int translate(const struct oci_path *path, struct mount_entry *entry,
     }
     if (check_kind(path, entry, mount, e) < 0)
         return -e->code;
+    if (mount->copy_up && strcmp(mount->type, "tmpfs") != 0)
+        return oci_fail(&options, e, EINVAL,
+                        "tmpcopyup needs a mount of type tmpfs");
     mount->destination = steal_ptr(&entry->destination);
     mount->source =
         entry->source ? steal_ptr(&entry->source) : xstrdup(mount->type);
@@ -197,7 +245,7 @@ int oci_take_mount(const struct oci_path *path, struct json_object *value,
 {
     struct spec_mount_list *list = object;
     struct mount_entry entry = {.type = NULL};
-    int r = oci_read_object(path, value, &mount_table, &entry, e);
+    int r = oci_read_object(path, value, &oci_mount_table, &entry, e);
 
     if (r == 0) {
         list->v = xreallocarray(list->v, list->n + 1, sizeof(*list->v));

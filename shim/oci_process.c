@@ -1,3 +1,5 @@
+#include "oci_namespaces.h"
+#include "oci_schedule.h"
 #include "oci_sections.h"
 
 #include <cap-ng.h>
@@ -7,8 +9,6 @@
 #include "domus/mem.h"
 #include "domus/spec.h"
 
-/* (uid_t)-1 means "leave it" to the kernel, so it is nobody's number. */
-#define ID_MAX      (UINT32_MAX - 1)
 #define CONSOLE_MAX 65535 /* struct winsize has 16 bits */
 
 #define PROCESS(member) .offset = offsetof(struct spec_process, member)
@@ -163,7 +163,7 @@ static int take_group(const struct oci_path *path, struct json_object *value,
     struct u32_list *list = object;
     uint64_t gid;
 
-    if (oci_read_number(path, value, 0, ID_MAX, &gid, e) < 0)
+    if (oci_read_number(path, value, 0, OCI_ID_MAX, &gid, e) < 0)
         return -e->code;
     list->v = xreallocarray(list->v, list->n + 1, sizeof(*list->v));
     list->v[list->n++] = (uint32_t)gid;
@@ -204,8 +204,8 @@ static int take_oom_score_adj(const struct oci_path *path,
 }
 
 static const struct oci_field user_fields[] = {
-    {.name = "uid", .kind = OCI_U32, .max = ID_MAX, PROCESS(uid)},
-    {.name = "gid", .kind = OCI_U32, .max = ID_MAX, PROCESS(gid)},
+    {.name = "uid", .kind = OCI_U32, .max = OCI_ID_MAX, PROCESS(uid)},
+    {.name = "gid", .kind = OCI_U32, .max = OCI_ID_MAX, PROCESS(gid)},
     {.name = "umask",
      .kind = OCI_TAKE,
      .type = json_type_int,
@@ -258,27 +258,35 @@ static const struct oci_field process_fields[] = {
     {.name = "capabilities",
      .kind = OCI_TAKE,
      .type = json_type_object,
-     .take = take_capabilities},
+     .take = take_capabilities,
+     .table = &capabilities_table},
     {.name = "rlimits",
      .kind = OCI_TAKE,
      .type = json_type_array,
      .take = take_rlimits,
+     .table = &rlimit_table,
      PROCESS(rlimits)},
     {.name = "noNewPrivileges", .kind = OCI_BOOL, PROCESS(no_new_privileges)},
     {.name = "oomScoreAdj",
      .kind = OCI_TAKE,
      .type = json_type_int,
      .take = take_oom_score_adj},
+    {.name = "ioPriority",
+     .kind = OCI_TAKE,
+     .type = json_type_object,
+     .take = oci_take_io_priority,
+     .table = &oci_io_priority_table},
+    {.name = "scheduler",
+     .kind = OCI_TAKE,
+     .type = json_type_object,
+     .take = oci_take_scheduler,
+     .table = &oci_scheduler_table},
     OCI_REFUSED_FIELD("apparmorProfile", json_type_string,
                       "the guest's kernel has no AppArmor"),
     OCI_REFUSED_FIELD("selinuxLabel", json_type_string,
                       "the guest's kernel has no SELinux"),
     OCI_REFUSED_FIELD("commandLine", json_type_string,
                       "command lines belong to Windows"),
-    OCI_REFUSED_FIELD("ioPriority", json_type_object,
-                      "input/output priorities are not set in the guest"),
-    OCI_REFUSED_FIELD("scheduler", json_type_object,
-                      "scheduling policies are not set in the guest"),
     OCI_REFUSED_FIELD("execCPUAffinity", json_type_object,
                       "it names processors of the host"),
 };
