@@ -98,7 +98,7 @@ static int take_personality(const struct oci_path *path,
                             struct json_object *value, void *object,
                             struct err *e)
 {
-    if (oci_says_nothing(value))
+    if (json_object_object_length(value) == 0)
         return 0;
     return oci_read_object(path, value, &personality_table, object, e);
 }

@@ -195,7 +195,7 @@ static int take_strings(const struct oci_path *path, struct json_object *value,
 }
 
 /* Go's encoder writes many fields that were never set: "", 0, {}, []. */
-bool oci_says_nothing(struct json_object *value)
+static bool says_nothing(struct json_object *value)
 {
     switch (json_object_get_type(value)) {
     case json_type_null:
@@ -213,7 +213,7 @@ bool oci_says_nothing(struct json_object *value)
 
         json_object_object_foreachC(value, entry)
         {
-            if (!oci_says_nothing(entry.val))
+            if (!says_nothing(entry.val))
                 return false;
         }
         return true;
@@ -262,7 +262,7 @@ static int take_field(const struct oci_path *path, struct json_object *value,
     case OCI_REFUSED:
         if (check_type(path, value, field->type, e) < 0)
             return -e->code;
-        if (oci_says_nothing(value))
+        if (says_nothing(value))
             return 0;
         return oci_fail(path, e, ENOTSUP, "is not supported: %s", field->why);
     }

@@ -89,9 +89,6 @@ int oci_read_json(const struct oci_path *path, const char *json, size_t n,
 int oci_read_object(const struct oci_path *path, struct json_object *value,
                     const struct oci_table *table, void *object, struct err *e);
 
-/* Whether it is what Go writes for a field that was never set. */
-bool oci_says_nothing(struct json_object *value);
-
 /* Calls take for each entry of a list of at most max. */
 int oci_read_list(const struct oci_path *path, struct json_object *value,
                   size_t max, oci_take *take, void *object, struct err *e);

@@ -100,7 +100,7 @@ const struct oci_table oci_io_priority_table = OCI_TABLE_OF(io_priority_fields);
 int oci_take_io_priority(const struct oci_path *path, struct json_object *value,
                          void *object, struct err *e)
 {
-    if (oci_says_nothing(value))
+    if (json_object_object_length(value) == 0)
         return 0;
     return oci_read_object(path, value, &oci_io_priority_table, object, e);
 }
@@ -239,7 +239,7 @@ int oci_take_scheduler(const struct oci_path *path, struct json_object *value,
     struct spec_process *process = object;
     struct scheduler scheduler = {.policy = 0};
 
-    if (oci_says_nothing(value))
+    if (json_object_object_length(value) == 0)
         return 0;
     if (oci_read_object(path, value, &oci_scheduler_table, &scheduler, e) < 0 ||
         check_scheduler(path, &scheduler, e) < 0)

@@ -382,7 +382,7 @@ int oci_take_seccomp(const struct oci_path *path, struct json_object *value,
     struct profile profile = {.syscalls = NULL};
     int r;
 
-    if (oci_says_nothing(value))
+    if (json_object_object_length(value) == 0)
         return 0;
     r = oci_read_object(path, value, &oci_seccomp_table, &profile, e);
     if (r == 0) {

@@ -9,7 +9,7 @@
 #include "domus/mem.h"
 #include "shim/oci.h"
 
-#define CORPUS "tests/fuzz/corpus/fuzz_oci/"
+#define CORPUS "tests/fuzz/corpus/oci/"
 
 __attribute__((unused)) static char *file_text(const char *path, size_t *n_out)
 {

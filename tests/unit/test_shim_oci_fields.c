@@ -79,12 +79,6 @@ static void names_each_field_it_refuses(void **state)
         const char *path; /* in the message with . for / */
         const char *value;
     } cases[] = {
-        {"hooks/prestart", "[{\"path\":\"/bin/true\"}]"},
-        {"hooks/createRuntime", "[{\"path\":\"/bin/true\"}]"},
-        {"hooks/createContainer", "[{\"path\":\"/bin/true\"}]"},
-        {"hooks/startContainer", "[{\"path\":\"/bin/true\"}]"},
-        {"hooks/poststart", "[{\"path\":\"/bin/true\"}]"},
-        {"hooks/poststop", "[{\"path\":\"/bin/true\"}]"},
         {"windows", "{\"layerFolders\":[\"x\"]}"},
         {"solaris", "{\"milestone\":\"x\"}"},
         {"zos", "{\"a\":1}"},
@@ -93,35 +87,25 @@ static void names_each_field_it_refuses(void **state)
         {"process/apparmorProfile", "\"docker-default\""},
         {"process/selinuxLabel", "\"system_u:system_r:svirt_lxc_net_t:s0\""},
         {"process/commandLine", "\"cmd\""},
-        {"process/ioPriority", "{\"class\":\"IOPRIO_CLASS_IDLE\"}"},
-        {"process/scheduler", "{\"policy\":\"SCHED_FIFO\"}"},
         {"process/execCPUAffinity", "{\"initial\":\"0-3\"}"},
         {"process/user/username", "\"me\""},
-        {"linux/seccomp", "{\"defaultAction\":\"SCMP_ACT_ERRNO\"}"},
         {"linux/intelRdt", "{\"closID\":\"a\"}"},
-        {"linux/uidMappings", "[{\"containerID\":0}]"},
-        {"linux/gidMappings", "[{\"containerID\":0}]"},
-        {"linux/timeOffsets", "{\"boottime\":{\"secs\":1}}"},
-        {"linux/devices", "[{\"path\":\"/dev/fuse\"}]"},
         {"linux/netDevices", "{\"eth0\":{\"name\":\"eth0\"}}"},
-        {"linux/sysctl", "{\"net.ipv4.ip_forward\":\"1\"}"},
         {"linux/mountLabel", "\"system_u:object_r:svirt_sandbox_file_t:s0\""},
-        {"linux/personality", "{\"domain\":\"LINUX32\"}"},
         {"linux/memoryPolicy", "{\"mode\":\"MPOL_BIND\"}"},
-        {"linux/rootfsPropagation", "\"rshared\""},
-        {"linux/resources/blockIO", "{\"weight\":10}"},
+        {"linux/resources/blockIO/weight", "10"},
+        {"linux/resources/blockIO/leafWeight", "10"},
+        {"linux/resources/blockIO/weightDevice", "[{\"weight\":10}]"},
+        {"linux/seccomp/listenerPath", "\"/s\""},
+        {"linux/seccomp/listenerMetadata", "\"m\""},
+        {"linux/personality/flags", "[\"f\"]"},
         {"linux/resources/network", "{\"classID\":1}"},
         {"linux/resources/rdma", "{\"mlx5_1\":{\"hcaHandles\":3}}"},
-        {"linux/resources/unified", "{\"memory.high\":\"1\"}"},
         {"linux/resources/memory/kernel", "1048576"},
         {"linux/resources/memory/kernelTCP", "1048576"},
         {"linux/resources/memory/disableOOMKiller", "true"},
         {"linux/resources/cpu/realtimeRuntime", "1000"},
         {"linux/resources/cpu/realtimePeriod", "1000"},
-        {"linux/resources/cpu/cpus", "\"0-1\""},
-        {"linux/resources/cpu/mems", "\"0\""},
-        {"linux/resources/cpu/idle", "1"},
-        {"linux/resources/cpu/burst", "1"},
     };
 
     (void)state;
@@ -136,12 +120,6 @@ static void names_each_field_it_refuses(void **state)
     }
     must_refuse_change("linux/namespaces/1/path", "\"/proc/1/ns/net\"", ENOTSUP,
                        "linux.namespaces[1].path: is not supported");
-    must_refuse_change("linux/namespaces/1/type", "\"user\"", ENOTSUP,
-                       "linux.namespaces[1].type: is not supported: user");
-    must_refuse_change("linux/namespaces/1/type", "\"time\"", ENOTSUP,
-                       "linux.namespaces[1].type: is not supported: time");
-    must_refuse_change("linux/namespaces/2/type", "\"time\"", ENOTSUP,
-                       "linux.namespaces[2].type: is not supported: time");
     must_refuse_change("linux/namespaces", "[{\"type\":\"uts\"}]", ENOTSUP,
                        "linux.namespaces: a container without a mount");
     must_refuse_change("linux/resources/hugepageLimits/0/limit", "4096",
@@ -156,7 +134,7 @@ static void names_each_field_it_refuses(void **state)
                        "mounts[0].source: is not supported");
     must_refuse_change("mounts/0/options/1", "\"rbind\"", ENOTSUP,
                        "mounts[0].source: is not supported");
-    must_refuse_change("mounts/0/options/1", "\"tmpcopyup\"", ENOTSUP,
+    must_refuse_change("mounts/0/options/1", "\"idmap\"", ENOTSUP,
                        "mounts[0].options[1]: is not supported");
     must_refuse_change("ociVersion", "\"2.0.0\"", ENOTSUP, "ociVersion: ");
 }
@@ -240,10 +218,13 @@ static void accepts_values_that_mean_nothing(void **state)
     } cases[] = {
         {"linux/seccomp", "null"},
         {"linux/seccomp", "{}"},
+        {"linux/personality", "{}"},
+        {"process/ioPriority", "{}"},
+        {"process/scheduler", "{}"},
         {"hooks", "null"},
         {"windows", "{}"},
         {"vm", "{\"hypervisor\":{\"path\":\"\"}}"},
-        {"linux/resources/memory/limit", "-1"},
+        {"linux/resources/memory", "{\"limit\":-1,\"swap\":-1}"},
         {"linux/resources/pids/limit", "0"},
         {"linux/resources/cpu/quota", "-1"},
         {"linux/resources/cpu/period", "0"},
@@ -302,13 +283,6 @@ static void derives_processors_and_weights(void **state)
 static const char *const wrong[] = {"true", "-3.5", "\"\\u0000\"", "[[]]",
                                     "{\"\":[]}"};
 
-/* Rules for the host's devices, and what stands in a refused object. */
-static bool is_looked_at(const char *name)
-{
-    return strcmp(name, "allow") != 0 && strcmp(name, "access") != 0 &&
-           strcmp(name, "weight") != 0;
-}
-
 /* Replaces each value of the tree in turn by all of another type. */
 static size_t mutate(struct json_object *tree, struct json_object *at)
 {
@@ -322,8 +296,6 @@ static size_t mutate(struct json_object *tree, struct json_object *at)
         struct json_object *kept = json_object_array_get_idx(at, i);
 
         tried += mutate(tree, kept);
-        if (json_object_object_get_ex(kept, "allow", NULL))
-            continue;
         for (size_t w = 0; w < ARRAY_SIZE(wrong); w++) {
             struct json_object *bad = json_tokener_parse(wrong[w]);
             struct oci_config c;
@@ -352,8 +324,6 @@ static size_t mutate(struct json_object *tree, struct json_object *at)
         struct json_object *kept = entry.val;
 
         tried += mutate(tree, kept);
-        if (!is_looked_at(entry.key))
-            continue;
         for (size_t w = 0; w < ARRAY_SIZE(wrong); w++) {
             struct json_object *bad = json_tokener_parse(wrong[w]);
             struct oci_config c;
