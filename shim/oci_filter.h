@@ -11,7 +11,7 @@
 #include "oci_read.h"
 
 #define FILTER_ARGS_MAX   6    /* of a system call */
-#define FILTER_RULES_MAX  8192 /* more never fit into a program */
+#define FILTER_RULES_MAX  4096 /* as many as a program has instructions */
 #define FILTER_NAMES_TOLD 8    /* unknown names in one line of the log */
 
 /* As libseccomp's scmp_arg_cmp, without its tricks of C++. */

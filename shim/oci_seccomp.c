@@ -10,7 +10,7 @@
 #include "domus/mem.h"
 #include "oci_sections.h"
 
-#define ERRNO_MAX 4095  /* what a system call can return */
+#define ERRNO_MAX 4094  /* libseccomp takes no more */
 #define DATA_MAX  65535 /* what a tracer gets to see */
 #define LISTS_MAX 4096  /* entries of syscalls, and of names in each */
 #define WORD_MAX  64
