@@ -123,6 +123,7 @@ static const struct oci_field config_fields[] = {
      .kind = OCI_TAKE,
      .type = json_type_object,
      .take = take_annotations,
+     .why = "io.domus.*, if domus.conf allows them; hooks get all",
      CONFIG(annotations)},
     {.name = "hooks", .kind = OCI_TABLE, .table = &oci_hooks_table},
     OTHER_PLATFORM("solaris"),
