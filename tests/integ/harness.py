@@ -139,6 +139,11 @@ class Host:
         return sorted(int(os.path.basename(d))
                       for d in glob.glob(self.fake + "/[0-9]*"))
 
+    def kill_guests(self):
+        for domid in self.domains():
+            os.kill(int(read("%s/%d/pid" % (self.fake, domid))),
+                    signal.SIGKILL)
+
     def container(self, *args, **options):
         self.started += 1
         options.setdefault("id", "c%d" % self.started)

@@ -175,7 +175,7 @@ def fifos_that_are_missing_or_something_else(host):
 
 @test
 def stdio_of_an_unknown_kind(host):
-    for uri in ("http://example.com/x", "binary:///bin/sh?-c=id",
+    for uri in ("http://example.com/x", "binary-v2:///bin/sh?-c=id",
                 "gopher:x"):
         refused(host, "", values={"stdout": uri})
 
