@@ -289,7 +289,6 @@ def processes_that_are_refused(host):
                  json.dumps({"args": []}), json.dumps({"args": ["x"]}),
                  json.dumps({"args": [7], "cwd": "/"}),
                  json.dumps(dict(json.loads(good), args=["x" * 140000])),
-                 json.dumps(dict(json.loads(good), surprise=1)),
                  json.dumps(dict(json.loads(good), rlimits=[
                      {"type": "RLIMIT_NOFILE", "soft": 9, "hard": 1}]))):
         try:
