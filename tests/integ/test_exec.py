@@ -442,7 +442,7 @@ def one_after_the_other_leaves_nothing(host):
 @test
 def a_terminal_and_its_size(host):
     c = sleeper(host)
-    e = sh(c, "tty", "stty size; read x; stty size; tty", terminal=True,
+    e = sh(c, "tty", "stty size; read x; stty size; test -t 2", terminal=True,
            stdin=True, consoleSize={"width": 80, "height": 25}).up()
     eventually("the first size", lambda: b"25 80" in e.out.data)
     e.call("ResizePty", width=132, height=43)
@@ -451,8 +451,7 @@ def a_terminal_and_its_size(host):
         f.flush()
         assert e.wait() == 0
     e.call("Delete")
-    out = e.out.end()
-    assert b"43 132" in out and b"/dev/pts/" in out, out
+    assert b"43 132" in e.out.end()
     end(c)
 
 
