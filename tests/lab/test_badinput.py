@@ -85,16 +85,10 @@ def bind_mount():
         "config.json: mounts[7].source", "not supported", "/etc/hostname")
 
 
-@test("a seccomp profile", domus_only=True)
-def seccomp():
-    must_fail(run(["true"], options=("--seccomp",)),
-              "config.json: linux.seccomp", "not supported")
-
-
-@test("a device of the host", domus_only=True)
-def device():
-    must_fail(run(["true"], options=("--device", "/dev/loop0")),
-              "config.json: linux.devices", "not supported")
+@test("a profile of AppArmor", domus_only=True)
+def apparmor():
+    must_fail(run(["true"], options=("--apparmor-profile", "of-the-host")),
+              "config.json: process.apparmorProfile", "not supported")
 
 
 @test("a namespace of the host", domus_only=True)

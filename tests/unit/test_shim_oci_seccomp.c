@@ -1,11 +1,15 @@
 /* What a compiled profile answers, by running it as the kernel would. */
 #include "tests/unit/shim_oci.h"
 
-#include <asm/unistd.h>
+#include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "domus/log.h"
 
@@ -149,6 +153,49 @@ static void compiles_containerds_default(void **state)
     other.arch = AUDIT_ARCH_X86_64;
     other.nr = X32_BIT | 1;
     assert_int_equal(run(program, &other), SECCOMP_RET_KILL_THREAD);
+    oci_config_clear(&c);
+}
+
+/* In a child of its own; ends with 0, or with the number of what was wrong. */
+static void be_filtered(const struct byte_list *program)
+{
+    struct sock_fprog filter = {
+        .len = (unsigned short)(program->n / sizeof(struct sock_filter)),
+        .filter = (void *)program->v,
+    };
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        _exit(1);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+        _exit(2);
+    if (syscall(__NR_getppid) < 0)
+        _exit(3);
+    if (syscall(__NR_bpf, 0, NULL, 0) != -1 || errno != EPERM)
+        _exit(4);
+    if (syscall(__NR_clone3, NULL, 0) != -1 || errno != ENOSYS)
+        _exit(5);
+    if (syscall(600) != -1 || errno != ENOSYS)
+        _exit(6);
+    _exit(0);
+}
+
+/* This machine's kernel agrees with the interpreter above. */
+static void is_taken_by_the_kernel(void **state)
+{
+    struct oci_config c;
+    struct err e = ERR_INIT;
+    int status = 0;
+    pid_t child;
+
+    (void)state;
+    assert_ok(parse_file(CORPUS "ctr-seccomp.json", &c, &e), e);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        be_filtered(&c.container.seccomp);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
     oci_config_clear(&c);
 }
 
@@ -341,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compiles_containerds_default),
+        cmocka_unit_test(is_taken_by_the_kernel),
         cmocka_unit_test(takes_every_action),
         cmocka_unit_test(compares_arguments),
         cmocka_unit_test(answers_enosys_to_newer_calls_only),
