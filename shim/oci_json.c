@@ -4,6 +4,7 @@
 
 #include "domus/mem.h"
 #include "oci.h"
+#include "oci_ascii.h"
 
 /*
  * What json-c would let pass: a number beyond 64 bits is cut to fit, and a
@@ -61,8 +62,7 @@ static int parse(const struct oci_path *path, const char *json, size_t n,
 
     if (!tokener)
         return oci_fail(path, e, ENOMEM, "out of memory");
-    json_tokener_set_flags(tokener,
-                           JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
     *tree_out = json_tokener_parse_ex(tokener, json, (int)n);
     code = json_tokener_get_error(tokener);
     if (code == json_tokener_success)
@@ -72,7 +72,8 @@ static int parse(const struct oci_path *path, const char *json, size_t n,
     if (code == json_tokener_error_depth)
         return oci_fail(path, e, EINVAL, "is nested more than %d deep",
                         OCI_DEPTH_MAX);
-    return oci_fail(path, e, EINVAL, "is not JSON: %s at byte %zu",
+    /* Near, since escapes are longer than what they stand for. */
+    return oci_fail(path, e, EINVAL, "is not JSON: %s near byte %zu",
                     json_tokener_error_desc(code),
                     json_tokener_get_parse_end(tokener));
 }
@@ -80,14 +81,19 @@ static int parse(const struct oci_path *path, const char *json, size_t n,
 int oci_read_json(const struct oci_path *path, const char *json, size_t n,
                   struct json_object **tree_out, struct err *e)
 {
-    _cleanup_free_ char *text = NULL;
+    _cleanup_buf_ struct buf text = BUF_INIT;
+    size_t bad;
 
     if (n > OCI_CONFIG_MAX)
         return oci_fail(path, e, EFBIG, "is larger than %d bytes",
                         OCI_CONFIG_MAX);
     if (scan(path, json, n, e) < 0)
         return -e->code;
+    if (oci_ascii(json, n, &text, &bad) < 0)
+        return oci_fail(path, e, EINVAL, "is not JSON: no UTF-8 at byte %zu",
+                        bad);
     /* json-c knows a value's end for certain only by the final NUL. */
-    text = xstrndup(json, n);
-    return parse(path, text, n + 1, tree_out, e);
+    buf_append(&text, "", 1);
+    return parse(path, (const char *)buf_data(&text), buf_len(&text), tree_out,
+                 e);
 }
