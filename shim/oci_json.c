@@ -7,17 +7,19 @@
 #include "oci_ascii.h"
 
 /*
- * What json-c would let pass: a number beyond 64 bits is cut to fit, and a
- * file of "[],[],[]," becomes a hundred times its size in memory. Looks at
- * the bytes only, the grammar is json-c's affair.
+ * What json-c would let pass: a number beyond 64 bits is cut to fit, a name is
+ * cut at a NUL, and a file of "[],[],[]," becomes a hundred times its size in
+ * memory. Looks at the bytes only, the grammar is json-c's affair.
  */
 static int scan(const struct oci_path *path, const char *json, size_t n,
                 struct err *e)
 {
     static const char largest[] = "18446744073709551615";
+    static const char nul[] = "\\u0000";
     size_t digits = 0;
     size_t values = 1;
     bool in_string = false;
+    bool has_nul = false; /* the string that we are in, or were last */
 
     if (memchr(json, '\0', n))
         return oci_fail(path, e, EINVAL, "must not contain a NUL byte");
@@ -25,13 +27,19 @@ static int scan(const struct oci_path *path, const char *json, size_t n,
         char c = json[i];
 
         if (in_string) {
+            has_nul |=
+                n - i >= strlen(nul) && !memcmp(json + i, nul, strlen(nul));
             if (c == '\\')
                 i++;
             else if (c == '"')
                 in_string = false;
             continue;
         }
+        if (c == ':' && has_nul)
+            return oci_fail(path, e, EINVAL,
+                            "must not contain a NUL in a name, at byte %zu", i);
         in_string = c == '"';
+        has_nul &= !in_string;
         if (c == ',' || c == '[' || c == '{')
             values++;
         digits = c >= '0' && c <= '9' ? digits + 1 : 0;

@@ -190,6 +190,12 @@ static void refuses_what_is_not_json(void **state)
     must_refuse("{\"a\":18446744073709551616}", EINVAL, "64 bits");
     must_refuse("{\"a\":-99999999999999999999}", EINVAL, "64 bits");
     must_refuse("{\"a\":1e999}", EINVAL, "is missing");
+    must_refuse("{\"\\u0000\":1}", EINVAL, "a NUL in a name");
+    must_refuse("{\"b\":\"\\u0000\", \"linux\\u0000x\" :{}}", EINVAL,
+                "a NUL in a name, at byte 30");
+    /* No escape, since its backslash is escaped; and no name. */
+    must_refuse("{\"\\\\u0000\":1,\"b\":[\"\\u0000\"],\"c\":1}", EINVAL,
+                "is missing");
     assert_int_equal(oci_parse("{}\0", 3, "/b", "house", &c, &e), -EINVAL);
     assert_said(e, EINVAL, "NUL");
     assert_int_equal(oci_parse("{\"\\\0\"}", 6, "/b", "house", &c, &e),
