@@ -18,7 +18,7 @@ NAME = "domus-builder-test-"
 MEMORY_KB = 64 * 1024
 WAIT = 60
 ENOENT, ESRCH, EIO, ENOMEM, ENODEV, EINVAL = 2, 3, 5, 12, 19, 22
-EOPNOTSUPP, ECONNREFUSED = 95, 111
+EOPNOTSUPP, ETIMEDOUT, ECONNREFUSED = 95, 110, 111
 
 
 def shell(command, check=True):
@@ -83,7 +83,16 @@ class Host:
         return values
 
     def destroy(self, domid, uuid_text):
-        self.worker.do(jobs.DESTROY, domid=domid, uuid=uuid_text)
+        """What lingers is asked for again, as domusd does."""
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                self.worker.do(jobs.DESTROY, domid=domid, uuid=uuid_text)
+                return
+            except JobError as e:
+                if e.code != ETIMEDOUT or time.monotonic() > deadline:
+                    raise
+                print("#   " + e.text)
 
     def loop(self):
         device = shell("losetup -r -f --show " + self.image).strip()
@@ -160,7 +169,7 @@ def life(h, pvh):
             if d["domid"] == domid]
     assert mine == [dict(domid=domid, uuid=job["uuid"], name=job["name"],
                          console=built["console"], dying=False,
-                         shut_down=False, reason="")], mine
+                         shut_down=False, paused=False, reason="")], mine
 
     # Not this one: the number fits, the uuid does not.
     h.destroy(domid, str(uuid.uuid4()))
@@ -179,6 +188,46 @@ def life(h, pvh):
     watcher.send(jobs.WATCH, domid=domid, uuid=job["uuid"])
     assert watcher.receive(10)[0] == jobs.DIED
     assert watcher.close() == 0
+
+
+def scheduling(domid):
+    """Weight and cap, as `xl sched-credit2` has them."""
+    line = shell("xl sched-credit2 -d %d" % domid).splitlines()[-1]
+    return [int(word) for word in line.split()[-2:]]
+
+
+def is_paused(domid):
+    return "p" in shell("xl list %d" % domid).splitlines()[-1].split()[4]
+
+
+def paused_and_scheduled(h, pvh):
+    job = h.job(pvh, cpu_weight=512, cpu_cap=50)
+    domid = h.worker.do(jobs.BUILD, **job)["domid"]
+    this = dict(domid=domid, uuid=job["uuid"])
+    assert scheduling(domid) == [512, 50], scheduling(domid)
+    h.worker.do(jobs.START, vbds=[], **this)
+    assert not is_paused(domid)
+    for _ in range(2):
+        h.worker.do(jobs.PAUSE, **this)
+        assert is_paused(domid)
+        assert [d["paused"] for d in h.worker.do(jobs.LIST)["domains"]
+                if d["domid"] == domid] == [True]
+    for _ in range(2):
+        h.worker.do(jobs.RESUME, **this)
+        assert not is_paused(domid)
+    for asked, got in (((100, False, 0), [100, 50]), ((0, True, 80), [100, 80]),
+                       ((0, True, 0), [100, 0]), ((0, False, 9), [100, 0])):
+        h.worker.do(jobs.SCHED, cpu_weight=asked[0], has_cpu_cap=asked[1],
+                    cpu_cap=asked[2], **this)
+        assert scheduling(domid) == got, (asked, scheduling(domid))
+    refused(EINVAL, "cpu weight of 65536", lambda: h.worker.do(
+        jobs.SCHED, cpu_weight=65536, has_cpu_cap=False, cpu_cap=0, **this))
+    refused(ESRCH, "is gone", lambda: h.worker.do(
+        jobs.PAUSE, domid=domid, uuid=str(uuid.uuid4())))
+    h.worker.do(jobs.PAUSE, **this)
+    h.destroy(domid, job["uuid"])
+    no_trace(domid)
+    refused(ESRCH, "is gone", lambda: h.worker.do(jobs.RESUME, **this))
 
 
 def ends_by_itself(h, pvh):
@@ -319,6 +368,10 @@ TESTS = [
     ("what the host offers", host),
     ("a PV domain's life", lambda h: life(h, False)),
     ("a PVH domain's life", lambda h: life(h, True)),
+    ("a PV domain paused and scheduled",
+     lambda h: paused_and_scheduled(h, False)),
+    ("a PVH domain paused and scheduled",
+     lambda h: paused_and_scheduled(h, True)),
     ("a PV domain that ends by itself", lambda h: ends_by_itself(h, False)),
     ("a PVH domain that ends by itself", lambda h: ends_by_itself(h, True)),
     ("xl destroy leaves nothing", xl_destroys),
