@@ -11,7 +11,7 @@
 /* Requests under way at a time; each has a process. */
 #define HOOKS_RUNS_MAX 64
 /* Of a failed hook's stderr, for the error. */
-#define HOOKS_STDERR_MAX 512
+#define HOOKS_STDERR_MAX LOG_QUOTE_MAX
 
 /* Answers RESULT when all have run, or one failed. */
 void hooks_run(struct daemon *daemon, uint64_t peer, uint32_t id,

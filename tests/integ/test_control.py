@@ -9,7 +9,7 @@ import time
 
 import control
 from control import Control, ControlError, refuses
-from harness import eventually, main, read, test
+from harness import SLOW, eventually, main, read, test
 
 MIB = 1 << 20
 
@@ -227,6 +227,29 @@ def a_domain_that_lingers(host):
                30)
     c.close()
     gone(host, again)
+
+
+@test
+def a_delete_of_a_domain_that_lingers(host):
+    """containerd gives it five seconds, and then makes the next container."""
+    c = host.container("sh", "-c", "exit 42").up()
+    assert c.wait() == 42
+    os.kill(c.pid(), signal.SIGKILL)
+    eventually("the connection ends", lambda: c.client.closed)
+    c.client.close()
+    c.client = None
+    host.fault("destroy-slow")
+    begin = time.monotonic()
+    assert c.run_delete()["exit_status"] == 42
+    assert time.monotonic() - begin < 5 * SLOW, time.monotonic() - begin
+    c.drop()
+    client = connect(host)
+    assert list(client.states().values()) == ["dying"], client.states()
+    client.close()
+    again = host.container("sh", "-c", "exit 3", id=c.id)
+    assert again.run()[0] == 3
+    host.fault()
+    eventually("gone", lambda: host.domains() == [], 30)
 
 
 @test

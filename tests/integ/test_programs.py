@@ -153,6 +153,22 @@ def a_hook_that_floods_or_does_not_read(host):
 
 
 @test
+def hooks_of_too_many_at_once(host):
+    go = host.dir + "/go"
+    waits = script(host, "waits", "while ! test -e %s; do sleep 0.1; done" % go)
+    with Allowed(host, hooks=[waits]) as c:
+        values = {"id": "c1", "kind": "poststop", "state": STATE,
+                  "hooks": [hook(waits)], "bundle": host.dir}
+        asked = [c.send(control.HOOKS, **values) for _ in range(64)]
+        refuses(errno.EBUSY, "hooks of 64 containers run", c.do,
+                control.HOOKS, **values)
+        write(go, "")
+        for number in asked:
+            c.wait(number)
+        assert run(host, c, hook(waits))["code"] == 0
+
+
+@test
 def none_runs_when_one_is_not_allowed(host):
     out = host.dir + "/ran"
     good = script(host, "good", "echo ran >> " + out)
