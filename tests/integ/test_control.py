@@ -126,6 +126,18 @@ def pause_fails_and_says_why(host):
 
 
 @test
+def no_pause_before_the_guest_is_up(host):
+    host.fault("never-hello")
+    c = connect(host)
+    c.create("s1", rootfs_path=host.layer)
+    refuses(errno.EBUSY, "its guest is still starting", c.do, control.PAUSE,
+            id="s1")
+    assert c.states() == {"s1": "running"}
+    host.fault()
+    gone(host, c)
+
+
+@test
 def destroyed_while_a_pause_is_under_way(host):
     c = sandbox(host)
     asked = [c.send(control.PAUSE, id="s1") for _ in range(3)]
