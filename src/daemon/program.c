@@ -99,6 +99,14 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* The unit spares domusd; that is not for other people's programs. */
+static void reset_oom_score(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    (void)!write(fd, "0", 1);
+}
+
 static bool place(const struct program_start *start, int *exec_fd,
                   int *status_fd)
 {
@@ -135,6 +143,7 @@ static _Noreturn void child(const struct program *program,
             _exit(127);
     }
     reset_signals();
+    reset_oom_score();
     (void)setsid();
     (void)umask(0022);
     if (!place(start, &exec_fd, &status_fd))

@@ -64,8 +64,10 @@ def hooks_get_state_arguments_environment_and_place(host):
                   "/usr/bin/tr '\\0' '\\n' < /proc/$$/environ >> " + out,
                   "(echo fds:; ls /proc/$$/fd | sort -n) | tr '\\n' ' ' >> " + out,
                   "echo >> " + out,
-                  "pwd >> " + out, "umask >> " + out)
+                  "pwd >> " + out, "umask >> " + out,
+                  "cat /proc/$$/oom_score_adj >> " + out)
     with Allowed(host, hooks=[show]) as c:
+        write("/proc/%d/oom_score_adj" % host.domusd.pid, "100")
         run(host, c, hook(show, ["zero", "one", "two words"],
                           ["A=1", "B=2 3"]))
         lines = read(out).split("\n")
@@ -75,7 +77,7 @@ def hooks_get_state_arguments_environment_and_place(host):
         # 0 to 2 and the script itself, which its shell may have moved.
         assert lines[4].startswith("fds: 0 1 2"), lines
         assert len(lines[4].split()) <= 6, lines
-        assert lines[5:7] == [host.dir, "0022"], lines
+        assert lines[5:8] == [host.dir, "0022", "0"], lines
         # Without arguments and environment.
         run(host, c, hook(show))
         assert read(out).split("\n")[2].startswith("fds:"), read(out)
