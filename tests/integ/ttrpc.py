@@ -41,6 +41,7 @@ METHODS = {
     "Pause": (ID, {}),
     "Resume": (ID, {}),
     "Checkpoint": (ID, {}),
+    "Migrate": (ID, {}),  # there is no such method
     "Kill": (dict(PROCESS, signal=(3, "int"), all=(4, "bool")), {}),
     "Exec": (dict(PROCESS, terminal=(3, "bool"), stdin=(4, "string"),
                   stdout=(5, "string"), stderr=(6, "string"), spec=(7, ANY)),
