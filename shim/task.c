@@ -176,8 +176,8 @@ static void handle_exited(void *context, const struct proto_exited *exited)
     if (exited->exec[0])
         process = task_find_exec(task, exited->exec);
     if (strcmp(exited->container, task->id) != 0 || !process) {
-        log_warn("the guest reports the end of a process that it was not "
-                 "given");
+        log_debug("the guest reports the end of a process that it was not "
+                  "given");
         return;
     }
     if (process->state == TASK_STARTING) {
