@@ -164,8 +164,7 @@ static int handle_message(void *context, struct proto_message *message,
         guest->handler->exited(guest->context, &message->body.exited);
         return 0;
     case PROTO_OOM:
-        guest->handler->oom(guest->context,
-                            message->body.container.container);
+        guest->handler->oom(guest->context, message->body.container.container);
         return 0;
     case PROTO_LOG:
         handle_log(guest, &message->body.log);

@@ -4,6 +4,8 @@
 #include "shim/log_uri.h"
 #include "unit.h"
 
+#include <stdio.h>
+
 static void test_fifos_and_files(void **state)
 {
     static const struct {
@@ -95,7 +97,7 @@ static void test_bounds(void **state)
     memset(text, 'a', SPEC_PATH_MAX + 1);
     text[0] = '/';
     assert_int_equal(log_uri_parse(text, &uri, &e), -ENAMETOOLONG);
-    strcpy(text, "binary:///p?");
+    (void)snprintf(text, SPEC_PATH_MAX, "binary:///p?");
     for (int i = 0; i <= CTL_LOGGER_ARGS_MAX / 2; i++)
         (void)snprintf(text + strlen(text), 8, "&k%d=", i);
     assert_int_equal(log_uri_parse(text, &uri, &e), -EINVAL);
