@@ -10,7 +10,9 @@ UNIT_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(UNIT_SOURCES))
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(FUZZ_SOURCES))
 FAKE_BUILDER := $(OUT)/tests/integ/fake-builder
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(FAKE_BUILDER)
+# Runs inside containers, and nothing of it is ours to check: no sanitizers.
+PROBE := $(OUT)/tests/diff/probe
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(FAKE_BUILDER) $(PROBE)
 
 # What a test of each archive is linked with, itself first.
 LIBS_common = $(call pkg,xenvchan)
@@ -55,6 +57,12 @@ $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $$(FUZZ_DRIVER) \
 $(FAKE_BUILDER): $(call objs,tests/integ/fake-*.c) $(OUT)/libcommon.a
 	$(say) LD $(@F)
 	$(Q)$(LINK) -o $@ $^
+
+$(PROBE): $(wildcard tests/diff/probe*.c tests/diff/probe*.h)
+	$(say) LD $(@F)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -I. $(WARNINGS) -O1 -static -s \
+		-o $@ $(filter %.c,$^)
 
 # Tests of the shim include what protoc generated.
 $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/*/*_shim_*.c tests/fuzz/*.c)): \
