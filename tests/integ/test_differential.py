@@ -27,7 +27,7 @@ CONFIGS = 8 if SANITIZED else 3000 if FULL else 60
 BATCH = 8 if SANITIZED else 250 if FULL else 30
 # Features that cannot be compared here.
 WITHOUT = ()
-SHOWN = 40
+SHOWN = int(os.environ.get("DOMUS_SHOWN", "40"))
 
 
 def fill_layer(layer):
