@@ -335,10 +335,13 @@ struct watched {
 static struct watched *all;
 
 /* The socket's name is there before somebody listens; the kernel's table
- * knows it by the name that the agent gave, and the flags say who listens. */
-static bool listening(const char *uuid)
+ * knows it by the name that the agent gave, and the flags say who listens. Of
+ * the guest's network: it has one of its own. */
+static bool listening(uint32_t domid, const char *uuid)
 {
-    _cleanup_fclose_ FILE *f = fopen("/proc/net/unix", "re");
+    _cleanup_free_ char *pid = fact_read(domid, "pid");
+    _cleanup_free_ char *path = xasprintf("/proc/%s/net/unix", pid);
+    _cleanup_fclose_ FILE *f = fopen(path, "re");
     char line[512];
 
     while (f && fgets(line, sizeof(line), f))
@@ -351,7 +354,8 @@ static void look_at(struct watched *w)
 {
     _cleanup_free_ char *path = fact_path(w->domid, w->uuid);
 
-    if (!w->told_channel && access(path, F_OK) == 0 && listening(w->uuid)) {
+    if (!w->told_channel && access(path, F_OK) == 0 &&
+        listening(w->domid, w->uuid)) {
         _cleanup_free_ char *channel = xasprintf("unix:%s", path);
         struct job_channel c = {.domid = w->domid, .channel = channel};
 

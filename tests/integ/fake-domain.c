@@ -227,7 +227,7 @@ static int run_agent(struct domain *d)
         fake_die("pipe");
     pid = (pid_t)syscall(SYS_clone,
                          CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC |
-                             CLONE_NEWUTS | SIGCHLD,
+                             CLONE_NEWUTS | CLONE_NEWNET | SIGCHLD,
                          NULL, NULL, NULL, NULL);
     if (pid < 0)
         fake_die("clone");
