@@ -12,7 +12,10 @@ FUZZ_PROGRAMS := $(patsubst %.c,$(OUT)/%,$(FUZZ_SOURCES))
 FAKE_BUILDER := $(OUT)/tests/integ/fake-builder
 # Runs inside containers, and nothing of it is ours to check: no sanitizers.
 PROBE := $(OUT)/tests/diff/probe
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(FAKE_BUILDER) $(PROBE)
+# Preloaded into shims; the sanitizers' allocator does not bear it.
+FAULT := $(BUILD)/rel/tests/integ/fault.so
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(FAKE_BUILDER) $(PROBE) \
+	$(FAULT)
 
 # What a test of each archive is linked with, itself first.
 LIBS_common = $(call pkg,xenvchan)
@@ -57,6 +60,12 @@ $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $$(FUZZ_DRIVER) \
 $(FAKE_BUILDER): $(call objs,tests/integ/fake-*.c) $(OUT)/libcommon.a
 	$(say) LD $(@F)
 	$(Q)$(LINK) -o $@ $^
+
+$(FAULT): tests/integ/fault.c
+	$(say) LD $(@F)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -O1 -g -fPIC -shared \
+		-o $@ $<
 
 $(PROBE): $(wildcard tests/diff/probe*.c tests/diff/probe*.h)
 	$(say) LD $(@F)
