@@ -419,9 +419,8 @@ static const struct {
     const char *name;
     int flag;
 } unshares[] = {
-    {"cgroup", CLONE_NEWCGROUP}, {"ipc", CLONE_NEWIPC},
-    {"mount", CLONE_NEWNS},      {"net", CLONE_NEWNET},
-    {"pid", CLONE_NEWPID},       {"user", CLONE_NEWUSER},
+    {"cgroup", CLONE_NEWCGROUP}, {"ipc", CLONE_NEWIPC}, {"mount", CLONE_NEWNS},
+    {"net", CLONE_NEWNET},       {"pid", CLONE_NEWPID}, {"user", CLONE_NEWUSER},
     {"uts", CLONE_NEWUTS},
 };
 
@@ -514,19 +513,23 @@ void tell_calls(void)
 {
     char key[64];
 
-    EACH (i, calls) {
+    EACH(i, calls)
+    {
         (void)snprintf(key, sizeof(key), "call.%s", calls[i].name);
         in_child(key, calls[i].call, NULL, 0);
     }
-    EACH (i, sockets) {
+    EACH(i, sockets)
+    {
         (void)snprintf(key, sizeof(key), "call.socket.%s", sockets[i].name);
         in_child(key, NULL, make_socket, i);
     }
-    EACH (i, unshares) {
+    EACH(i, unshares)
+    {
         (void)snprintf(key, sizeof(key), "call.unshare.%s", unshares[i].name);
         in_child(key, NULL, do_unshare, i);
     }
-    EACH (i, nodes) {
+    EACH(i, nodes)
+    {
         (void)snprintf(key, sizeof(key), "call.mknod.%s", nodes[i].name);
         in_child(key, NULL, make_node, i);
         (void)snprintf(key, sizeof(key), "call.mknod.%s.open", nodes[i].name);

@@ -15,7 +15,8 @@
 #define TEXT_MAX  65536
 #define DEPTH_MAX 3
 
-/* --- mounts ----------------------------------------------------------------- */
+/* --- mounts -----------------------------------------------------------------
+ */
 
 /* mountinfo: id parent dev root point options optional... - type source super;
  * ids and device numbers differ from run to run, so do peer groups. */
@@ -31,8 +32,8 @@ static void tell_mount(char *line, unsigned at)
     }
     while ((word = strsep(&rest, " ")) && strcmp(word, "-") != 0) {
         word[strcspn(word, ":")] = '\0';
-        (void)snprintf(shared + strlen(shared),
-                       sizeof(shared) - strlen(shared), " %s", word);
+        (void)snprintf(shared + strlen(shared), sizeof(shared) - strlen(shared),
+                       " %s", word);
     }
     type = strsep(&rest, " ");
     source = strsep(&rest, " ");
@@ -92,7 +93,8 @@ static void tell_mounts(void)
         tell_mount(list[i], order[i]);
 }
 
-/* --- single paths ------------------------------------------------------------ */
+/* --- single paths ------------------------------------------------------------
+ */
 
 static const char *kind(mode_t mode)
 {
@@ -224,7 +226,8 @@ static const char *const protected_paths[] = {
     "/tmp",
 };
 
-/* --- trees ------------------------------------------------------------------- */
+/* --- trees -------------------------------------------------------------------
+ */
 
 static bool skipped(const char *what, const char *path)
 {
@@ -262,9 +265,9 @@ static void walk(const char *what, const char *top, unsigned depth)
 }
 
 static const char *const devices[] = {
-    "/dev/console", "/dev/full",    "/dev/fuse",   "/dev/kmsg",  "/dev/mem",
-    "/dev/null",    "/dev/ptmx",    "/dev/random", "/dev/tty",   "/dev/urandom",
-    "/dev/zero",    "/dev/made",    "/dev/made-b", "/dev/sub/n",
+    "/dev/console", "/dev/full", "/dev/fuse",   "/dev/kmsg",  "/dev/mem",
+    "/dev/null",    "/dev/ptmx", "/dev/random", "/dev/tty",   "/dev/urandom",
+    "/dev/zero",    "/dev/made", "/dev/made-b", "/dev/sub/n",
 };
 
 static void tell_devices(void)
@@ -298,7 +301,8 @@ void tell_files(void)
         tell_access(protected_paths[i]);
 }
 
-/* --- settings ----------------------------------------------------------------- */
+/* --- settings
+ * ----------------------------------------------------------------- */
 
 static const char *const settings[] = {
     "/proc/sys/fs/mqueue/msg_default",

@@ -114,10 +114,10 @@ static void tell_ids(void)
 static void tell_status(void)
 {
     static const char *const wanted[] = {
-        "CapAmb", "CapBnd",  "CapEff",          "CapInh", "CapPrm",
-        "Gid",    "Groups",  "NoNewPrivs",      "Seccomp",
-        "ShdPnd", "SigBlk",  "Seccomp_filters", "SigCgt", "SigIgn",
-        "SigPnd", "Threads", "TracerPid",       "Uid",    "Umask",
+        "CapAmb",  "CapBnd",          "CapEff",     "CapInh",  "CapPrm",
+        "Gid",     "Groups",          "NoNewPrivs", "Seccomp", "ShdPnd",
+        "SigBlk",  "Seccomp_filters", "SigCgt",     "SigIgn",  "SigPnd",
+        "Threads", "TracerPid",       "Uid",        "Umask",
     };
     char text[TEXT_MAX], key[64];
     char *rest = text, *line;
@@ -245,16 +245,16 @@ static void tell_limits(void)
     }
 }
 
-/* --- namespaces ------------------------------------------------------------ */
+/* --- namespaces ------------------------------------------------------------
+ */
 
 /* The kernel gives the first namespace of each kind a fixed number. */
 static const struct {
     const char *name;
     unsigned first;
 } namespaces[] = {
-    {"ipc", 0xefffffff}, {"uts", 0xeffffffe},
-    {"user", 0xeffffffd},               {"pid", 0xeffffffc},
-    {"cgroup", 0xeffffffb},             {"time", 0xeffffffa},
+    {"ipc", 0xefffffff}, {"uts", 0xeffffffe},    {"user", 0xeffffffd},
+    {"pid", 0xeffffffc}, {"cgroup", 0xeffffffb}, {"time", 0xeffffffa},
 };
 
 static void tell_file(const char *key, const char *path)
@@ -302,7 +302,8 @@ static void tell_namespaces(void)
     }
 }
 
-/* --- descriptors and the terminal ------------------------------------------ */
+/* --- descriptors and the terminal ------------------------------------------
+ */
 
 static void tell_terminal(int fd)
 {

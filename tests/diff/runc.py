@@ -64,7 +64,7 @@ class Runc:
 
     def run(self, config):
         self.count += 1
-        name = "%s-%d" % (os.path.basename(self.dir), self.count)
+        name = "diff-%d-%d" % (os.getpid(), self.count)
         bundle = "%s/%s" % (self.dir, name)
         os.makedirs(bundle)
         rootfs = self.mount(bundle)
@@ -79,7 +79,7 @@ class Runc:
             shutil.rmtree(bundle, ignore_errors=True)
 
     def start(self, name, bundle, config):
-        words = ["run", "--detach", "--bundle", bundle, "--pid-file",
+        words = ["--log", bundle + "/runc.log", "run", "--detach", "--bundle", bundle, "--pid-file",
                  bundle + "/pid"]
         console = listener = None
         ends = os.pipe()

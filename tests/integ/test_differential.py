@@ -56,6 +56,8 @@ class Pair:
         self.host = host
         if not os.path.exists(host.layer + "/bin/probe"):
             fill_layer(host.layer)
+            # The root of a user namespace has to come through.
+            os.chmod(host.dir, 0o711)
         self.runc = Runc("%s/runc-%d" % (host.dir, host.started), host.layer)
         self.known = Known("integ")
 
