@@ -191,6 +191,7 @@ static void become_agent(struct domain *d, char *vbds)
         fake_die("/cgroup");
     /* The agent mounts its own; this is for the sanitizers before. */
     must_mount("proc", "/proc", "proc", 0);
+    (void)umask(022); /* as the kernel has it for its first process */
     /* A guest sets its clock; here it would be the host's. */
     (void)prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0);
     while ((vbd = strsep(&vbds, "\n")) && n + 3 < ARRAY_SIZE(argv)) {

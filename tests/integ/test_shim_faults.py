@@ -37,7 +37,7 @@ ERRNOS = {
     "write": "ENOSPC", "send": "ECONNRESET", "sendmsg": "ECONNRESET",
     "recv": "ECONNRESET", "recvmsg": "ECONNRESET", "socket": "EMFILE",
     "connect": "ECONNREFUSED", "accept4": "EMFILE", "bind": "EADDRINUSE",
-    "listen": "EADDRINUSE", "fcntl": "EMFILE", "fstat": "EIO", "lstat": "EIO",
+    "listen": "ENOBUFS", "fcntl": "EMFILE", "fstat": "EIO", "lstat": "EIO",
     "fsync": "EIO", "rename": "ENOSPC", "unlink": "EIO", "mkdir": "ENOSPC",
     "readlink": "EIO", "flock": "ENOLCK", "memfd_create": "EMFILE",
     "signalfd": "EMFILE", "pipe2": "EMFILE", "socketpair": "EMFILE",
@@ -254,6 +254,9 @@ def end_all(host):
     for pid, words in host.processes().items():
         if "containerd-shim" in words:
             os.kill(pid, signal.SIGKILL)
+    for path in host.files():
+        if path.startswith("/run/containerd/s/"):
+            os.unlink(path)
 
 
 def batches(role, most):
