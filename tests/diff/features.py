@@ -234,7 +234,7 @@ FEATURES = [
         ("none", without_mount("/sys"))]),
     Feature("dev_mount", [
         ("ro", options_of("/dev", "nosuid", "ro", "mode=755")),
-        ("mode", options_of("/dev", "mode=0700", "size=1m")),
+        ("mode", options_of("/dev", "mode=0775", "size=1m")),
         ("noexec", options_of("/dev", "nosuid", "noexec", "mode=755"))]),
     Feature("pts_mount", [
         ("mode", options_of("/dev/pts", "newinstance", "ptmxmode=0600",
