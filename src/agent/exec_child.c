@@ -61,7 +61,12 @@ static int join(const struct exec_child *child, struct err *e)
     return r;
 }
 
-static _Noreturn void exec_child_run(const struct exec_child *child)
+/* The sanitizer knows nothing of the stack that these run on, and would say so
+ * before whatever does not return. */
+#define ON_FOREIGN_STACK __attribute__((no_sanitize("address")))
+
+ON_FOREIGN_STACK static _Noreturn void
+exec_child_run(const struct exec_child *child)
 {
     static const int stdio[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     const struct spec_process *p = child->process;
@@ -93,7 +98,7 @@ static _Noreturn void exec_child_run(const struct exec_child *child)
  * those that a process of the container could reach are closed before there is
  * one in its pid namespace. That takes effect for children only, hence two.
  */
-static int helper_run(void *context)
+ON_FOREIGN_STACK static int helper_run(void *context)
 {
     struct helper *h = context;
     struct clone_args args = {
