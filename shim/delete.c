@@ -21,7 +21,9 @@
 #include "domus/log.h"
 #include "domus/loop.h"
 #include "domus/mem.h"
+#include "oci.h"
 #include "record.h"
+#include "task.h"
 #include "task.pb-c.h"
 
 /* Less than containerd's 5 s, together with starting domusd. */
@@ -67,11 +69,11 @@ static void end_shim(pid_t pid, const struct options *options)
         (void)packet_wait(pidfd, 500, &ignored);
 }
 
-static int ask(int fd, const struct options *options, int64_t deadline,
+/* The type is the request's id as well: each is sent once. */
+static int ask(int fd, enum ctl_type type, const void *body, int64_t deadline,
                struct err *e)
 {
-    struct ctl_name name = {(char *)options->namespace, (char *)options->id};
-    int r = packet_send(fd, &ctl_protocol, CTL_DESTROY, 1, &name, e);
+    int r = packet_send(fd, &ctl_protocol, (uint16_t)type, type, body, e);
 
     while (r == 0) {
         struct packet packet;
@@ -87,7 +89,7 @@ static int ask(int fd, const struct options *options, int64_t deadline,
         }
         if (r < 0)
             break;
-        answer = packet.type == CTL_RESULT && packet.id == 1;
+        answer = packet.type == CTL_RESULT && packet.id == (uint32_t)type;
         if (answer) {
             const struct ctl_result *result = packet.body;
 
@@ -101,10 +103,36 @@ static int ask(int fd, const struct options *options, int64_t deadline,
     return r;
 }
 
+/* The shim did not come to it. Failing, they are only told of. */
+static void run_poststop(int fd, const struct options *options,
+                         const char *bundle, const struct record *record,
+                         int64_t deadline)
+{
+    _cleanup_(oci_config_clear) struct oci_config config = {0};
+    struct ctl_hooks body = {
+        .namespace = (char *)options->namespace,
+        .id = (char *)options->id,
+        .kind = (char *)"poststop",
+        .bundle = (char *)bundle,
+    };
+    _cleanup_free_ char *state = NULL;
+    struct err e = ERR_INIT;
+
+    if (oci_load(bundle, options->id, &config, &e) < 0 ||
+        config.poststop_hooks.n == 0)
+        return;
+    state = task_hook_state(config.hook_state, "stopped", record->shim);
+    body.hooks = config.poststop_hooks;
+    body.state = state;
+    if (ask(fd, CTL_HOOKS, &body, deadline, &e) < 0)
+        (void)fprintf(stderr, "domus: delete: poststop hooks: %s\n", e.text);
+}
+
 /* domusd is only started for this when it may know the sandbox. */
 static int destroy(const struct record *record, const struct options *options,
-                   struct err *e)
+                   const char *bundle, struct err *e)
 {
+    struct ctl_name name = {(char *)options->namespace, (char *)options->id};
     int64_t deadline = loop_now() + DESTROY_MS;
     _cleanup_fd_ int fd = -1;
     int r;
@@ -116,11 +144,13 @@ static int destroy(const struct record *record, const struct options *options,
     } else if (record->shim != 0 || daemon_connect(&fd, e) < 0) {
         return 0;
     }
-    r = ask(fd, options, deadline, e);
+    r = ask(fd, CTL_DESTROY, &name, deadline, e);
     if (r == -ETIMEDOUT) {
         (void)fprintf(stderr, "domus: delete: domusd still works on it\n");
         return 0;
     }
+    if (r == 0 && record->sandbox && bundle[0])
+        run_poststop(fd, options, bundle, record, deadline);
     return r;
 }
 
@@ -166,7 +196,7 @@ int action_delete(const struct options *options)
         return EXIT_FAILURE;
     }
     end_shim(record.shim, options);
-    if (destroy(&record, options, &e) < 0) {
+    if (destroy(&record, options, bundle, &e) < 0) {
         (void)fprintf(stderr, "domus: delete: %s\n", e.text);
         return EXIT_FAILURE;
     }

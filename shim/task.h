@@ -7,6 +7,8 @@
 #ifndef DOMUS_TASK_H
 #define DOMUS_TASK_H
 
+#include <sys/types.h>
+
 #include "domus/loop.h"
 #include "events.h"
 #include "server.h"
@@ -19,6 +21,9 @@ struct task *task_new(struct loop *loop, struct events *events,
                       const char *namespace, const char *id,
                       const char *bundle);
 void task_free(struct task **task);
+
+/* OCI's state for hooks: the members of spec.h's hook_state with these. */
+char *task_hook_state(const char *members, const char *status, pid_t pid);
 
 /* No task exists, so that the shim may end. */
 bool task_gone(const struct task *task);

@@ -41,6 +41,13 @@ static void hooks_ran(void *context, const struct packet *reply,
     done.fn(done.task, &e);
 }
 
+char *task_hook_state(const char *members, const char *status, pid_t pid)
+{
+    return xasprintf("{%s%s\"status\":\"%s\",\"pid\":%d}",
+                     members ? members : "", members && members[0] ? "," : "",
+                     status, (int)pid);
+}
+
 void task_run_hooks(struct task *task, const char *kind,
                     const struct spec_hook_list *hooks, const char *state,
                     const char *status, task_hooks_fn *fn)
@@ -59,8 +66,7 @@ void task_run_hooks(struct task *task, const char *kind,
         fn(task, NULL);
         return;
     }
-    text = xasprintf("{%s%s\"status\":\"%s\",\"pid\":%d}", state ? state : "",
-                     state && state[0] ? "," : "", status, (int)getpid());
+    text = task_hook_state(state, status, getpid());
     body.state = text;
     run = xcalloc(1, sizeof(*run));
     run->task = task;

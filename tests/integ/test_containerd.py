@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 
 from harness import OUT, SLOW, eventually, main, read, test, write
 
@@ -68,15 +69,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "%s"
 """ % (self.dir, self.dir, self.address))
-        env = host.environment(PATH="%s/bin:%s" % (OUT, os.environ["PATH"]))
-        for name in ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE",
-                     "MAX_SHIM_VERSION"):
-            del env[name]
         self.log = open(self.dir + "/log", "w")
-        self.child = subprocess.Popen(
-            ["containerd", "--config", self.dir + "/config.toml"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env=env)
+        self.start()
         try:
             eventually("containerd answers", lambda: self.ctr(
                 "version").returncode == 0)
@@ -87,6 +81,21 @@ address = "%s"
         except BaseException:
             self.close()
             raise
+
+    def start(self):
+        env = self.host.environment(PATH="%s/bin:%s" % (
+            OUT, os.environ["PATH"]))
+        for name in ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE",
+                     "MAX_SHIM_VERSION"):
+            del env[name]
+        self.child = subprocess.Popen(
+            ["containerd", "--config", self.dir + "/config.toml"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            env=env)
+
+    def stop(self, number):
+        self.child.send_signal(number)
+        self.child.wait(30)
 
     def argv(self, *words):
         return ["ctr", "--address", self.address] + list(words)
@@ -103,8 +112,7 @@ address = "%s"
                         *command, **options)
 
     def close(self):
-        self.child.send_signal(signal.SIGTERM)
-        self.child.wait(30)
+        self.stop(signal.SIGTERM)
         self.log.close()
         subprocess.run("grep -o '%s[^ ]*' /proc/self/mounts | sort -r | "
                        "xargs -r umount" % self.dir, shell=True)
@@ -195,13 +203,8 @@ def containerd_cleans_up_after_a_killed_shim(host, containerd):
 def containerd_comes_back_to_a_running_task(host, containerd):
     r = containerd.run("stays", "sh", "-c", "sleep 1000", flags=["-d"])
     assert r.returncode == 0, r
-    containerd.child.kill()
-    containerd.child.wait()
-    env = host.environment(PATH="%s/bin:%s" % (OUT, os.environ["PATH"]))
-    containerd.child = subprocess.Popen(
-        ["containerd", "--config", containerd.dir + "/config.toml"],
-        stdin=subprocess.DEVNULL, stdout=containerd.log,
-        stderr=containerd.log, env=env)
+    containerd.stop(signal.SIGKILL)
+    containerd.start()
     eventually("the task is there again", lambda: b"RUNNING" in containerd.ctr(
         "task", "ls").stdout)
     containerd.ctr("task", "kill", "-s", "9", "stays")
@@ -209,6 +212,65 @@ def containerd_comes_back_to_a_running_task(host, containerd):
         "task", "ls").stdout)
     containerd.ctr("task", "rm", "stays")
     assert containerd.ctr("container", "rm", "stays").returncode == 0
+
+
+@with_containerd
+def ctr_execs_pauses_and_lists(host, containerd):
+    r = containerd.run("many", "sleep", "1000", flags=["-d"])
+    assert r.returncode == 0, r
+    for code in (0, 3):
+        r = containerd.ctr("task", "exec", "--exec-id", "e%d" % code, "many",
+                           "sh", "-c", "echo in; exit %d" % code)
+        assert (r.returncode, r.stdout) == (code, b"in\n"), r
+    r = containerd.ctr("task", "exec", "--exec-id", "e", "many", "/no/such")
+    assert r.returncode != 0 and b"no such file" in r.stderr.lower(), r
+    data = os.urandom(1 << 20)
+    r = containerd.ctr("task", "exec", "--exec-id", "cat", "many", "cat",
+                       input=data)
+    assert r.stdout == data, len(r.stdout)
+    r = containerd.ctr("task", "exec", "-d", "--exec-id", "stays", "many",
+                       "sleep", "1000")
+    assert r.returncode == 0, r
+    r = containerd.ctr("task", "ps", "many")
+    assert r.returncode == 0 and b"stays" in r.stdout, r
+    assert containerd.ctr("task", "pause", "many").returncode == 0
+    assert b"PAUSED" in containerd.ctr("task", "ls").stdout
+    r = containerd.ctr("task", "metrics", "many")
+    assert r.returncode == 0 and b"memory.usage" in r.stdout, r
+    assert containerd.ctr("task", "resume", "many").returncode == 0
+    assert b"RUNNING" in containerd.ctr("task", "ls").stdout
+    containerd.ctr("task", "kill", "-s", "9", "many")
+    eventually("stopped", lambda: b"STOPPED" in containerd.ctr(
+        "task", "ls").stdout)
+    containerd.ctr("task", "rm", "many")
+    assert containerd.ctr("container", "rm", "many").returncode == 0
+
+
+@with_containerd
+def a_task_ends_while_containerd_is_away(host, containerd):
+    r = containerd.run("ends", "sh", "-c", "sleep 1; exit 5", flags=["-d"])
+    assert r.returncode == 0, r
+    containerd.stop(signal.SIGKILL)
+    time.sleep(2)
+    log = open(containerd.dir + "/events", "w")
+    containerd.start()
+    eventually("containerd answers", lambda: containerd.ctr(
+        "version").returncode == 0)
+    events = subprocess.Popen(containerd.argv("events"), stdout=log)
+    try:
+        eventually("stopped", lambda: b"STOPPED" in containerd.ctr(
+            "task", "ls").stdout)
+        time.sleep(6)  # the shim's longest pause between two tries
+        r = containerd.ctr("task", "rm", "ends")
+        assert r.returncode == 0 or b"exit status 5" in r.stderr or \
+            r.returncode == 5, r
+    finally:
+        events.kill()
+        events.wait()
+        log.close()
+    # "ctr events" may have come too late for the first; never two.
+    assert read(log.name).count("/tasks/exit") <= 1, read(log.name)
+    assert containerd.ctr("container", "rm", "ends").returncode == 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Hooks of OCI that run on the host, and when."""
 import json
 import os
+import signal
 import sys
 import time
 
@@ -181,6 +182,23 @@ def the_guest_dies_while_a_hook_runs(host):
         assert "guest is gone" in e.message, e
     eventually("no domain", lambda: host.domains() == [])
     c.shutdown()
+
+
+@test
+def poststop_when_the_shim_died(host):
+    c = hooked(host, "sleep 1000", {"poststop": []}).up()
+    pid = c.pid()
+    os.kill(pid, signal.SIGKILL)
+    eventually("the connection ends", lambda: c.client.closed)
+    c.client.close()
+    c.client = None
+    assert c.run_delete()["exit_status"] == 137
+    assert order(host) == ["poststop"], order(host)
+    s = state(host, "poststop")
+    assert (s["status"], s["pid"], s["id"]) == ("stopped", pid, c.id), s
+    c.run_delete()
+    assert order(host) == ["poststop"], order(host)
+    c.drop()
 
 
 if __name__ == "__main__":

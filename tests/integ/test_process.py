@@ -340,10 +340,7 @@ def waits_of_many_connections(host):
     c.finish()
 
 
-@test
 def memory_that_runs_out(host):
-    if "memory" not in read("/sys/fs/cgroup/cgroup.controllers").split():
-        return  # the machine's cgroups are version 1
     config = spec(["sh", "-c", "head -c 200000000 /dev/zero | tail"])
     config["linux"]["resources"] = {"memory": {"limit": 30000000,
                                                "swap": 30000000}}
@@ -352,6 +349,12 @@ def memory_that_runs_out(host):
     c.finish()
     assert topics(host, c).count("oom") >= 1, topics(host, c)
     assert topics(host, c).index("oom") < topics(host, c).index("exit")
+
+
+# Where the machine's cgroups are still version 1 its guests have no limits;
+# test_order.py has the events all the same.
+if "memory" in read("/sys/fs/cgroup/cgroup.controllers").split():
+    test(memory_that_runs_out)
 
 
 @test
