@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,8 +13,6 @@
 #include "domus/mem.h"
 #include "start.h"
 
-/* For everything up to exec; the pages that are not used cost nothing. */
-#define STACK_SIZE ((size_t)256 * 1024)
 /* Above what is to be laid in its place, and above each other. */
 #define PARKED_FD 64
 
@@ -24,7 +21,7 @@ enum place { PLACE_SYNC = START_SYNC_FD, PLACE_FIRST, PLACE_CGROUP, PLACE_END };
 
 struct helper {
     const struct exec_child *child;
-    pid_t pid;
+    volatile pid_t pid; /* written by the one, read by the other */
     struct err *e;
 };
 
@@ -61,12 +58,7 @@ static int join(const struct exec_child *child, struct err *e)
     return r;
 }
 
-/* The sanitizer knows nothing of the stack that these run on, and would say so
- * before whatever does not return. */
-#define ON_FOREIGN_STACK __attribute__((no_sanitize("address")))
-
-ON_FOREIGN_STACK static _Noreturn void
-exec_child_run(const struct exec_child *child)
+static _Noreturn void exec_child_run(const struct exec_child *child)
 {
     static const int stdio[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     const struct spec_process *p = child->process;
@@ -94,13 +86,12 @@ exec_child_run(const struct exec_child *child)
 }
 
 /*
- * Shares the agent's memory, which waits for its end, but not its descriptors:
+ * Shares the memory of the agent, which waits for its end, but not descriptors:
  * those that a process of the container could reach are closed before there is
  * one in its pid namespace. That takes effect for children only, hence two.
  */
-ON_FOREIGN_STACK static int helper_run(void *context)
+static int helper_run(struct helper *h)
 {
-    struct helper *h = context;
     struct clone_args args = {
         .flags = CLONE_PARENT | CLONE_INTO_CGROUP,
         .cgroup = PLACE_CGROUP,
@@ -129,22 +120,14 @@ int exec_child_spawn(const struct exec_child *child, pid_t *pid_out,
                      struct err *e)
 {
     struct helper h = {.child = child, .e = e};
-    char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    int pid, r = 0;
+    pid_t pid = vfork();
 
-    if (stack == MAP_FAILED)
-        return err_errno(e, "memory for a new process");
-    pid = clone(helper_run, stack + STACK_SIZE,
-                CLONE_VM | CLONE_VFORK | SIGCHLD, &h);
     if (pid < 0)
-        r = err_errno(e, "make a process");
-    else
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-            continue;
-    (void)munmap(stack, STACK_SIZE);
-    if (r < 0)
-        return r;
+        return err_errno(e, "make a process");
+    if (pid == 0)
+        _exit(helper_run(&h));
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
     if (h.pid == 0)
         return e->code ? -e->code : err_set(e, EIO, "a helper process died");
     *pid_out = h.pid;
