@@ -112,8 +112,8 @@ static void test_streams_refused(void **state)
     (void)state;
     assert_true(fd >= 0);
     (void)close(fd);
-    refuse("gopher:///bin/true", ENOTSUP, "gopher:///bin/true");
-    refuse("relative", EINVAL, "not an absolute path");
+    refuse("gopher:///bin/true", EINVAL, "gopher:///bin/true");
+    refuse("relative", EINVAL, "neither an absolute path nor a URI");
     refuse(in_directory("missing"), EINVAL, "does not exist");
     refuse(in_directory("file"), EINVAL, "not a FIFO");
     refuse(directory, EINVAL, "not a FIFO");
