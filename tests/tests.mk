@@ -98,6 +98,10 @@ check: deps
 check-full: deps
 	+@python3 tests/run check-full
 
+.PHONY: check-lab
+check-lab: deps
+	+@python3 tests/run lab
+
 .PHONY: unit integ integ-san fuzz-replay lint
 unit integ integ-san fuzz-replay lint:
 	+@python3 tests/run $@

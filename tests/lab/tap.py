@@ -113,6 +113,9 @@ def run_here(around):
 
 def save_logs(name):
     target = os.path.join(LOGS, "logs-" + name)
+    for key in ("LAB_SUITE", "LAB_CONTAINERD"):
+        if os.environ.get(key):
+            target += "-" + os.environ[key]
     done = subprocess.run([LAB, "logs"], capture_output=True, text=True)
     if done.returncode:
         print("# no logs: %s" % done.stderr.strip(), flush=True)

@@ -1,13 +1,15 @@
 """Builds the emulated host: a disk image, Xen, a kernel and an initramfs.
 
-Debian by mmdebstrap, changed by dom0/setup.sh; cached under a digest of all
-that goes into it. What makes it boot quickly under emulation: Xen and Linux
-are unpacked here, and the initramfs has a handful of modules and nothing else.
+Debian by mmdebstrap, changed by dom0/setup.sh; cached under the name of its
+row and a digest of all that goes into it. What makes it boot quickly under
+emulation: Xen and Linux are unpacked here, and the initramfs has a handful of
+modules and nothing else.
 """
 import gzip
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -15,13 +17,13 @@ import subprocess
 from . import cpio
 from .step import LabError, Step, read_packages, run_step
 
-SUITE = "bookworm"
 DISK_SIZE = "8G"
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCES = os.path.join(HERE, "dom0")
 
 # What the initramfs loads, with what these depend on: enough to see the disk.
-# 9p and the network come later, from the disk.
+# 9p and the network come later, from the disk. Debian 12 and 13 have the same
+# ones, but 13 compresses them.
 INITRAMFS_MODULES = ["crc32c_generic", "virtio_pci", "virtio_blk", "ext4"]
 
 # Never used here, and a good part of Debian's bytes.
@@ -35,12 +37,20 @@ EXCLUDED = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*",
 PARTS = ["dom0.img", "xen", "vmlinux", "initramfs", "key"]
 
 
-def digest():
-    h = hashlib.sha256()
+def package_lists(row):
+    return [os.path.join(SOURCES, "packages"),
+            os.path.join(SOURCES, "packages-" + row.suite)]
+
+
+def digest(row):
+    h = hashlib.sha256(row.name.encode())
     paths = [__file__, cpio.__file__]
     for top, dirs, files in os.walk(SOURCES):
         dirs.sort()
         paths += [os.path.join(top, name) for name in sorted(files)]
+    lists = package_lists(row)
+    paths = [path for path in paths if path in lists or
+             not os.path.basename(path).startswith("packages-")]
     for path in paths:
         with open(path, "rb") as f:
             data = f.read()
@@ -66,6 +76,10 @@ def unpack_kernel(path):
     elif payload[:2] == b"\x1f\x8b":
         # The size of the unpacked kernel follows the archive.
         elf = gzip.decompress(payload[:-4])
+    elif payload[:4] == b"\x28\xb5\x2f\xfd":
+        elf = subprocess.run(["zstd", "-dcq"], input=payload[:-4],
+                             stdout=subprocess.PIPE, check=True,
+                             timeout=120).stdout
     else:
         # Xen unpacks what this cannot; it only takes longer.
         return data
@@ -83,8 +97,8 @@ def module_order(directory, wanted):
             needs[path] = rest.split()
     with open(os.path.join(directory, "modules.builtin")) as f:
         builtin = {os.path.basename(line.strip()) for line in f}
-    by_name = {os.path.basename(path)[:-3].replace("-", "_"): path
-               for path in needs if path.endswith(".ko")}
+    by_name = {os.path.basename(path).split(".ko")[0].replace("-", "_"): path
+               for path in needs}
     order = []
 
     def add(path):
@@ -104,6 +118,16 @@ def module_order(directory, wanted):
     return [os.path.join(directory, path) for path in order]
 
 
+def read_module(path):
+    """A module's file name and bytes, without compression."""
+    with open(path, "rb") as f:
+        data = f.read()
+    name = os.path.basename(path)
+    if name.endswith(".xz"):
+        return name[:-3], lzma.decompress(data)
+    return name, data
+
+
 def make_initramfs(root, out):
     modules = os.path.join(root, "lib/modules")
     versions = os.listdir(modules)
@@ -118,10 +142,11 @@ def make_initramfs(root, out):
     archive.device("dev/console", 5, 1)
     archive.file("init", os.path.join(SOURCES, "init"), 0o755)
     archive.file("bin/busybox", os.path.join(root, "bin/busybox"), 0o755)
-    for path in order:
-        archive.file("lib/" + os.path.basename(path), path, 0o644)
-    archive.data("modules", "".join(
-        os.path.basename(path) + "\n" for path in order).encode(), 0o644)
+    names = []
+    for name, data in map(read_module, order):
+        archive.data("lib/" + name, data, 0o644)
+        names.append(name + "\n")
+    archive.data("modules", "".join(names).encode(), 0o644)
     archive.close()
 
 
@@ -141,11 +166,15 @@ def write_file(path, data, mode=0o644):
         f.write(data)
 
 
-def bootstrap(root, log):
+def bootstrap(row, root, log):
+    packages = [name for path in package_lists(row)
+                for name in read_packages(path)]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase",
             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-            "--include=" + ",".join(
-                read_packages(os.path.join(SOURCES, "packages")))]
+            "--include=" + ",".join(packages)]
+    if row.from_sid:
+        argv.append("--setup-hook=%s \"$1\" %s" % (
+            os.path.join(SOURCES, "add-sid.sh"), " ".join(row.from_sid)))
     argv += ["--dpkgopt=path-exclude=" + path for path in EXCLUDED]
     # Debian's initramfs takes long to make, and is not used.
     argv += ["--dpkgopt=force-confold",
@@ -153,17 +182,18 @@ def bootstrap(root, log):
              "echo update_initramfs=no > "
              "\"$1/etc/initramfs-tools/update-initramfs.conf\"",
              "--customize-hook=" + os.path.join(SOURCES, "setup.sh") +
-             " \"$1\"", SUITE, root]
-    run_step("emulated host: download and install Debian", argv, log, 1800)
+             " \"$1\"", row.suite, root]
+    run_step("emulated host: download and install Debian (%s)" % row.name,
+             argv, log, 1800)
 
 
-def build(directory, log):
+def build(row, directory, log):
     """Builds everything into a directory that does not exist yet."""
     work = directory + ".part"
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     root = os.path.join(work, "root")
-    bootstrap(root, log)
+    bootstrap(row, root, log)
     with Step("emulated host: unpack Xen and the kernel"):
         with gzip.open(one_of(root, "xen-", ".gz")) as f:
             write_file(os.path.join(work, "xen"), f.read())
@@ -185,19 +215,21 @@ def build(directory, log):
     os.rename(work, directory)
 
 
-def ensure(cache, log, keep=None):
-    """The directory with the current image, built when it is not there.
+def ensure(row, cache, log, keep=None):
+    """The directory with a row's current image, built when it is not there.
 
     Older ones go, but for the one to keep: a host still runs from it."""
-    name = "dom0-" + digest()
+    prefix = "dom0-%s-" % row.name
+    name = prefix + digest(row)
     directory = os.path.join(cache, name)
     if all(os.path.exists(os.path.join(directory, p)) for p in PARTS):
         return directory
     os.makedirs(cache, exist_ok=True)
-    build(directory, log)
+    build(row, directory, log)
+    old = re.compile(re.escape(prefix) + "[0-9a-f]{16}(\\.part)?")
     for other in os.listdir(cache):
         path = os.path.join(cache, other)
-        if other.startswith("dom0-") and other not in (name, keep) and \
+        if old.fullmatch(other) and other not in (name, keep) and \
                 os.path.isdir(path):
             shutil.rmtree(path, ignore_errors=True)
     return directory

@@ -1,7 +1,8 @@
 """The emulated host: a QEMU process, and an SSH connection into its dom0.
 
 One host runs on a machine at a time: QEMU inherits a lock on MACHINE_LOCK and
-holds it as long as it lives. What it is, is written to build/lab/host.json.
+holds it as long as it lives. What it is, is written to build/lab/host.json;
+which Debian it is made of, the environment says (rows.py).
 """
 import fcntl
 import hashlib
@@ -15,7 +16,7 @@ import stat
 import subprocess
 import time
 
-from . import dom0
+from . import dom0, rows
 from .step import LabError, Step, end_process, tail
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
@@ -101,6 +102,7 @@ def lock_file(path, seconds):
 
 class Host:
     def __init__(self):
+        self.wanted = rows.wanted()
         os.makedirs(SHARE, exist_ok=True)
         self.run_directory = run_directory()
         self.monitor = os.path.join(self.run_directory, "monitor")
@@ -136,6 +138,10 @@ class Host:
             raise LabError("the emulated host is still booting; console: %s" %
                            CONSOLE)
 
+    def row(self):
+        """What the host that runs is made of."""
+        return rows.of_name(self.state["row"])
+
     def lock(self):
         fd = lock_file(os.path.join(LAB, "lock"), 0)
         if fd is None:
@@ -154,7 +160,8 @@ class Host:
             self.state = self.load_state()
             if self.alive():
                 running = self.state["image"]
-                image = dom0.ensure(LAB, IMAGE_LOG, keep=running)
+                image = dom0.ensure(self.wanted, LAB, IMAGE_LOG,
+                                    keep=running)
                 if self.state["ready"] and running == os.path.basename(image):
                     self.connect()
                     return False
@@ -163,7 +170,8 @@ class Host:
                 wait = max(wait, STOP_SECONDS)
             machine = self.lock_machine(wait)
             try:
-                self.boot_image(dom0.ensure(LAB, IMAGE_LOG), machine, accel)
+                image = dom0.ensure(self.wanted, LAB, IMAGE_LOG)
+                self.boot_image(image, machine, accel)
             finally:
                 os.close(machine)
             return True
@@ -249,8 +257,8 @@ class Host:
         for path in (self.monitor, self.control):
             if os.path.exists(path):
                 os.unlink(path)
-        with Step("emulated host: boot (%s; console: %s)" %
-                  (accel, os.path.relpath(CONSOLE))) as step:
+        with Step("emulated host: boot (%s, %s; console: %s)" %
+                  (self.wanted.name, accel, os.path.relpath(CONSOLE))) as step:
             with open(QEMU_LOG, "wb") as log:
                 child = subprocess.Popen(
                     self.command_line(accel, port), cwd=image,
@@ -259,6 +267,7 @@ class Host:
             state = {"pid": child.pid, "start": process_start(child.pid),
                      "port": port, "accel": accel,
                      "image": os.path.basename(image), "ready": False,
+                     "row": self.wanted.name,
                      "key": os.path.join(image, "key")}
             self.save_state(state)
             try:

@@ -112,12 +112,16 @@ def run_step(what, argv, log, seconds, **options):
                             child.returncode, log, tail(log)))
 
 
-def read_packages(path):
-    """The names in a list of `name  # reason` lines."""
+def read_packages(path, sections=None):
+    """The names in a list of `name  # reason` lines; sections, which begin
+    with a line `# --- name`, choose a part of it."""
     names = []
+    section = None
     with open(path) as f:
         for line in f:
+            if line.startswith("# ---"):
+                section = line[5:].strip()
             name = line.split("#", 1)[0].strip()
-            if name:
+            if name and (sections is None or section in sections):
                 names.append(name)
     return names

@@ -1,0 +1,85 @@
+"""A Debian of the emulated host's release to build domus in.
+
+Programs are linked with the libxenlight of one Xen version. Where the build
+machine is of another release than the emulated host, they are built in a tree
+of that release, build/SUITE/chroot-DIGEST; the checkout is mounted there, in a
+mount namespace of the one command.
+"""
+import hashlib
+import os
+import re
+import shutil
+
+from .step import LabError, read_packages, run_step
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.realpath(os.path.join(HERE, "../.."))
+PACKAGES = os.path.join(HERE, "packages")
+# The parts of that list that programs need.
+SECTIONS = ("build",)
+ENTER = """
+set -eu
+mount --bind "$1" "$2/src"
+tree=$2
+shift 2
+exec chroot "$tree" /usr/bin/env -C /src "$@"
+"""
+
+
+def is_native(suite):
+    """Whether the build machine itself is of the release."""
+    try:
+        with open("/etc/os-release") as f:
+            text = f.read()
+    except OSError:
+        return False
+    return re.search(r'^VERSION_CODENAME="?%s"?$' % suite, text, re.M) \
+        is not None
+
+
+def digest(packages):
+    h = hashlib.sha256("\n".join(sorted(packages)).encode())
+    with open(__file__, "rb") as f:
+        h.update(f.read())
+    return h.hexdigest()[:16]
+
+
+def directory(suite):
+    return os.path.join(ROOT, "build", suite)
+
+
+def ensure(suite, log):
+    """The tree of a release, made when it is not there; older ones go."""
+    packages = read_packages(PACKAGES, SECTIONS)
+    top = directory(suite)
+    name = "chroot-" + digest(packages)
+    tree = os.path.join(top, name)
+    if os.path.exists(os.path.join(tree, "src")):
+        return tree
+    if os.path.isdir(top):
+        for other in os.listdir(top):
+            if other.startswith("chroot-"):
+                shutil.rmtree(os.path.join(top, other))
+    os.makedirs(top, exist_ok=True)
+    part = tree + ".part"
+    run_step("%s: download and install its compiler and libraries" % suite,
+             ["mmdebstrap", "--mode=root", "--variant=minbase",
+              "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+              "--include=" + ",".join(packages),
+              "--dpkgopt=path-exclude=/usr/share/doc/*",
+              "--dpkgopt=path-exclude=/usr/share/man/*",
+              "--dpkgopt=path-exclude=/usr/share/locale/*", suite, part],
+             log, 1800)
+    os.mkdir(os.path.join(part, "src"))
+    os.rename(part, tree)
+    return tree
+
+
+def run(what, suite, argv, log, seconds):
+    """Runs a program there, in the checkout, as a step."""
+    if os.getuid() != 0:
+        raise LabError("%s: only root can build for another release (%s)" %
+                       (what, suite))
+    tree = ensure(suite, log)
+    run_step(what, ["unshare", "--mount", "sh", "-c", ENTER, "sh", ROOT,
+                    tree] + argv, log, seconds)
