@@ -20,6 +20,7 @@ from .step import LabError, Step, read_packages, run_step
 DISK_SIZE = "8G"
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SOURCES = os.path.join(HERE, "dom0")
+ADD_SID = os.path.join(SOURCES, "add-sid.sh")
 
 # What the initramfs loads, with what these depend on: enough to see the disk.
 # 9p and the network come later, from the disk. Debian 12 and 13 have the same
@@ -48,9 +49,9 @@ def digest(row):
     for top, dirs, files in os.walk(SOURCES):
         dirs.sort()
         paths += [os.path.join(top, name) for name in sorted(files)]
-    lists = package_lists(row)
-    paths = [path for path in paths if path in lists or
-             not os.path.basename(path).startswith("packages-")]
+    used = package_lists(row) + ([ADD_SID] if row.from_sid else [])
+    paths = [path for path in paths if path in used or not
+             os.path.basename(path).startswith(("packages-", "add-sid"))]
     for path in paths:
         with open(path, "rb") as f:
             data = f.read()
@@ -174,7 +175,7 @@ def bootstrap(row, root, log):
             "--include=" + ",".join(packages)]
     if row.from_sid:
         argv.append("--setup-hook=%s \"$1\" %s" % (
-            os.path.join(SOURCES, "add-sid.sh"), " ".join(row.from_sid)))
+            ADD_SID, " ".join(row.from_sid)))
     argv += ["--dpkgopt=path-exclude=" + path for path in EXCLUDED]
     # Debian's initramfs takes long to make, and is not used.
     argv += ["--dpkgopt=force-confold",
@@ -226,7 +227,9 @@ def ensure(row, cache, log, keep=None):
         return directory
     os.makedirs(cache, exist_ok=True)
     build(row, directory, log)
-    old = re.compile(re.escape(prefix) + "[0-9a-f]{16}(\\.part)?")
+    # Names had no row once.
+    old = re.compile("(%s|dom0-)" % re.escape(prefix) +
+                     "[0-9a-f]{16}(\\.part)?")
     for other in os.listdir(cache):
         path = os.path.join(cache, other)
         if old.fullmatch(other) and other not in (name, keep) and \
