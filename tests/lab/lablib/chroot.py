@@ -1,9 +1,10 @@
-"""A Debian of the emulated host's release to build domus in.
+"""A Debian of the emulated host's release to build and test domus in.
 
 Programs are linked with the libxenlight of one Xen version. Where the build
 machine is of another release than the emulated host, they are built in a tree
 of that release, build/SUITE/chroot-DIGEST; the checkout is mounted there, in a
-mount namespace of the one command.
+mount namespace of the one command. Their unit tests run there, too: libraries
+other than Xen's change as well.
 """
 import hashlib
 import os
@@ -15,13 +16,20 @@ from .step import LabError, read_packages, run_step
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.realpath(os.path.join(HERE, "../.."))
 PACKAGES = os.path.join(HERE, "packages")
-# The parts of that list that programs need.
-SECTIONS = ("build",)
+# The parts of that list that are wanted there.
+SECTIONS = ("build", "unit tests")
+# The tree is a mount of its own: tests make mount namespaces in it.
 ENTER = """
 set -eu
-mount --bind "$1" "$2/src"
+checkout=$1
 tree=$2
 shift 2
+mount --bind "$tree" "$tree"
+mount --bind "$checkout" "$tree/src"
+for directory in proc sys dev; do
+    mount --rbind "/$directory" "$tree/$directory"
+done
+mount -t tmpfs tmpfs "$tree/tmp"
 exec chroot "$tree" /usr/bin/env -C /src "$@"
 """
 
@@ -75,11 +83,13 @@ def ensure(suite, log):
     return tree
 
 
-def run(what, suite, argv, log, seconds):
-    """Runs a program there, in the checkout, as a step."""
+def enter(suite, argv, log):
+    """The command that runs a program there, in the checkout."""
     if os.getuid() != 0:
-        raise LabError("%s: only root can build for another release (%s)" %
-                       (what, suite))
-    tree = ensure(suite, log)
-    run_step(what, ["unshare", "--mount", "sh", "-c", ENTER, "sh", ROOT,
-                    tree] + argv, log, seconds)
+        raise LabError("only root can build for another release (%s)" % suite)
+    return ["unshare", "--mount", "sh", "-c", ENTER, "sh", ROOT,
+            ensure(suite, log)] + argv
+
+
+def run(what, suite, argv, log, seconds):
+    run_step(what, enter(suite, argv, log), log, seconds)
