@@ -167,15 +167,17 @@ def write_file(path, data, mode=0o644):
         f.write(data)
 
 
+def sid_hook(row):
+    return ["--setup-hook=%s \"$1\" %s" % (ADD_SID, " ".join(row.from_sid))] \
+        if row.from_sid else []
+
+
 def bootstrap(row, root, log):
     packages = [name for path in package_lists(row)
                 for name in read_packages(path)]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase",
             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-            "--include=" + ",".join(packages)]
-    if row.from_sid:
-        argv.append("--setup-hook=%s \"$1\" %s" % (
-            ADD_SID, " ".join(row.from_sid)))
+            "--include=" + ",".join(packages)] + sid_hook(row)
     argv += ["--dpkgopt=path-exclude=" + path for path in EXCLUDED]
     # Debian's initramfs takes long to make, and is not used.
     argv += ["--dpkgopt=force-confold",
