@@ -188,8 +188,9 @@ def remove(name):
         call("ctr", "snapshot", "rm", name)
 
 
-def remove_ours():
-    for name in own_names() & set(ctr("container", "ls", "--quiet").split()):
+def remove_ours(kept=frozenset()):
+    for name in (own_names() - kept) & \
+            set(ctr("container", "ls", "--quiet").split()):
         remove(name)
 
 
