@@ -11,12 +11,13 @@ import glob
 import os
 import sys
 import time
+import traceback
 
 import house
 import tap
 from tap import DOMUS, Failure
 
-from . import local
+from . import grpc, local
 from .world import FIFOS, World
 
 RUNC = "io.containerd.runc.v2"
@@ -61,9 +62,15 @@ def world(runtime):
 
 def trial(each, runtime):
     def run():
-        seen = each.function(world(runtime))
-        if each.as_runc and runtime == DOMUS:
-            tap.same("what is seen", seen, each.function(world(RUNC)))
+        try:
+            seen = each.function(world(runtime))
+            if each.as_runc and runtime == DOMUS:
+                tap.same("what is seen", seen, each.function(world(RUNC)))
+        except grpc.Error as error:
+            line = [frame.lineno for frame in
+                    traceback.extract_tb(error.__traceback__)
+                    if frame.name == each.name][-1]
+            raise Failure("%s (called in line %d)" % (error, line)) from error
     return run
 
 

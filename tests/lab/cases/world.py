@@ -1,6 +1,5 @@
 """Containers and processes of one runtime, by containerd's interface."""
 import contextlib
-import errno
 import json
 import os
 import select
@@ -9,7 +8,7 @@ import threading
 import time
 
 import house
-from tap import DOMUS, Failure
+from tap import DOMUS, Failure, has
 
 from . import client as api
 from . import grpc
@@ -402,9 +401,8 @@ def error_of(function, *args, **how):
     raise Failure("nothing was refused")
 
 
-def exists(pid):
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
+def answers(world, error, code, *words):
+    """The contract's code; runc's shim often says UNKNOWN in its place."""
+    if error.code != code and (world.domus or error.code != "UNKNOWN"):
+        raise Failure("the answer is %s, not %s" % (error, code))
+    has("the error", error.message, *words)
