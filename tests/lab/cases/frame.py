@@ -24,7 +24,10 @@ RUNC = "io.containerd.runc.v2"
 HERE = os.path.dirname(os.path.realpath(__file__))
 SHARED_FILES = (HERE, os.path.realpath(os.path.join(
     HERE, "../../integ/protobuf.py")))
+RUNTIMES = {DOMUS: "domus", RUNC: "runc"}
 FULL, BOTH = "--full", "--both"
+
+UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 CASES = []
 worlds = {}
@@ -33,7 +36,8 @@ worlds = {}
 class Case:
     """What a line of docs/TEST-CASES.md says, and its function."""
 
-    def __init__(self, function, origin, holds, full, only, as_runc):
+    def __init__(self, function, origin, holds, full, only, as_runc,
+                 cgroup2):
         self.name = function.__name__
         self.program = os.path.basename(
             sys.modules[function.__module__].__file__)
@@ -43,13 +47,16 @@ class Case:
         self.full = full
         self.only = only
         self.as_runc = as_runc
+        self.cgroup2 = cgroup2
 
 
-def case(origin, holds, full=False, only=None, as_runc=False):
+def case(origin, holds, full=False, only=None, as_runc=False, cgroup2=False):
     """only: the one runtime that the case is about. as_runc: the function's
-    result is to be what it is on runc in the same boot."""
+    result is to be what it is on runc in the same boot. cgroup2: a host
+    without the unified hierarchy cannot try it."""
     def add(function):
-        CASES.append(Case(function, origin, holds, full, only, as_runc))
+        CASES.append(Case(function, origin, holds, full, only, as_runc,
+                          cgroup2))
         return function
     return add
 
@@ -127,10 +134,10 @@ def nothing_left():
 def chosen(words):
     full, both = FULL in words, BOTH in words
     for each in CASES:
-        if each.full and not full:
+        if each.full and not full or each.cgroup2 and not UNIFIED:
             continue
         for runtime in dict.fromkeys((tap.RUNTIME,) + (RUNC,) * both):
-            if each.only in (None, runtime):
+            if each.only in (None, RUNTIMES[runtime]):
                 yield each, runtime
 
 

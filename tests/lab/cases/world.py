@@ -21,6 +21,8 @@ SOCKET = os.environ.get("CONTAINERD_ADDRESS",
 SECONDS = 120
 DRAIN_SECONDS = 30
 SIGKILL = 9
+# Until a container refers to it, a snapshot would be swept away.
+NOT_GARBAGE = {"key": "containerd.io/gc.root", "value": "test"}
 
 
 class Reader(threading.Thread):
@@ -208,7 +210,8 @@ class Container:
         if not root:
             self.rootfs = world.client.call(
                 "snapshots.Prepare", snapshotter=SNAPSHOTTER, key=self.name,
-                parent=world.chain(image or house.BUSYBOX))["mounts"]
+                parent=world.chain(image or house.BUSYBOX),
+                labels=[NOT_GARBAGE])["mounts"]
             self.snapshot = True
         try:
             world.client.call("containers.Create", container={
