@@ -7,6 +7,7 @@ import threading
 import time
 
 from cases.frame import case, main
+from cases.grpc import Error
 from cases.spec import CAPABILITIES, PATH
 from cases.world import error_of
 from tap import Failure, has, same, until
@@ -202,11 +203,8 @@ def cwd_proc_self_fd(world):
             seen = container.sh("ls -d ../../../proc/1/cwd/sbin/init "
                                 "2>/dev/null; true", cwd=cwd)
             same("what is seen", seen, "")
-        except Failure as failure:
-            raise Failure("%s: %s" % (cwd, failure)) from failure
-        except Exception as error:  # pylint: disable=broad-except
-            if type(error).__name__ != "Error":
-                raise
+        except Error:
+            pass
 
 
 @case("runc CVE-2024-21626", "a process has no descriptor beyond its three")
@@ -227,12 +225,12 @@ def rlimit_nofile(world):
 
 @case("crun test_limits", "all sixteen limits are as on runc", as_runc=True)
 def rlimits_all(world):
-    size = 1 << 26
+    size = 1 << 40
     limits = {
-        "AS": size * 4, "CORE": size, "CPU": 1000, "DATA": size * 4,
-        "FSIZE": size, "LOCKS": 100, "MEMLOCK": 8192, "MSGQUEUE": 4096,
-        "NICE": 0, "NOFILE": 100, "NPROC": 200, "RSS": size, "RTPRIO": 0,
-        "RTTIME": 10000, "SIGPENDING": 300, "STACK": size // 16}
+        "AS": size, "CORE": size, "CPU": 1000, "DATA": size, "FSIZE": size,
+        "LOCKS": 100, "MEMLOCK": 8192, "MSGQUEUE": 4096, "NICE": 0,
+        "NOFILE": 1000, "NPROC": 2000, "RSS": size, "RTPRIO": 0,
+        "RTTIME": 10000, "SIGPENDING": 300, "STACK": 4 << 20}
     return world.shared().sh("cat /proc/self/limits", rlimits=[
         {"type": "RLIMIT_" + kind, "soft": n // 2, "hard": n}
         for kind, n in limits.items()])
@@ -313,21 +311,6 @@ def parallel_execs(world):
         same("its result", (result.status, result.text), (n, "%d\n" % n))
 
 
-@case("Kata k8s-inotify", "a change of a file is seen by who watches it")
-def inotify(world):
-    container = world.shared()
-    container.sh("echo > /tmp/watched; printf '#!/bin/sh\necho seen $2\n' > "
-                 "/tmp/told; chmod 755 /tmp/told")
-    added = container.exec_start(
-        ["sh", "-c", "inotifyd /tmp/told /tmp/watched:w & sleep 1; "
-         "echo ready; wait"])
-    added.out_until("ready")
-    container.sh("echo x > /tmp/watched")
-    added.out_until("seen /tmp/watched")
-    container.sh("killall inotifyd")
-    added.result()
-
-
 @case("runc tty.bats: stdin not a tty", "no terminal unless it is asked for")
 def stdin_not_a_tty(world):
     result = world.shared().exec(["sh", "-c", "test -t 0 || test -t 1"])
@@ -375,9 +358,8 @@ def resize_extremes(world):
                           (1 << 16, 1), ((1 << 32) - 1, 1)):
         try:
             added.resize(width, height)
-        except Exception as error:  # pylint: disable=broad-except
-            if type(error).__name__ != "Error":
-                raise
+        except Error:
+            pass
     added.resize(80, 24)
     added.streams.write(b"\n")
     added.out_until("24 80")

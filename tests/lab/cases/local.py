@@ -62,6 +62,22 @@ def stop(number=signal.SIGTERM):
     running["containerd"].wait(30)
 
 
+def restart(hard):
+    """containerd, killed or asked to end, and started again."""
+    if LOCAL:
+        stop(signal.SIGKILL if hard else signal.SIGTERM)
+        start()
+        return
+    if hard:
+        house.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL",
+                   "containerd.service")
+        tap.until("containerd is dead", lambda: house.call(
+            "systemctl", "is-active", "containerd.service").status)
+    house.must("systemctl", "restart", "containerd.service")
+    tap.until("containerd answers", lambda: not house.call(
+        "ctr", "version").status)
+
+
 def enter(runtime):
     """Before anything else is done: names, places, containerd, images."""
     at = running["at"] = tempfile.mkdtemp(prefix="domus-cases-")
@@ -79,7 +95,8 @@ def enter(runtime):
 
 def prepare():
     images = os.environ.get("DOMUS_CASES_IMAGES", IMAGES)
-    house.ctr("image", "import", images + "/busybox.tar")
+    for name in ("busybox", "debian"):
+        house.ctr("image", "import", "%s/%s.tar" % (images, name))
 
 
 def nothing_left_at_all(worlds):

@@ -190,7 +190,7 @@ class Container:
     """One container with, from create() to delete_task(), its task."""
 
     def __init__(self, world, args, change=None, root=None, image=None,
-                 name=None, **process):
+                 name=None, labels=None, **process):
         self.world = world
         self.name = name or house.new_name()
         self.snapshot = False
@@ -216,6 +216,8 @@ class Container:
         try:
             world.client.call("containers.Create", container={
                 "id": self.name, "image": image or house.BUSYBOX,
+                "labels": [{"key": key, "value": value} for key, value in
+                           (labels or {}).items()],
                 "runtime": {"name": world.runtime},
                 "spec": {"type_url": api.SPEC_URL, "value": oci.dump(config)},
                 "snapshotter": SNAPSHOTTER, "snapshot_key": self.name})
@@ -225,7 +227,7 @@ class Container:
 
     def create(self, stdin=False, null=False):
         """Creates its task: init with streams, not yet started."""
-        terminal = bool(self.config["process"].get("terminal"))
+        terminal = bool(self.config.get("process", {}).get("terminal"))
         streams = Streams(self.name, terminal, stdin, null)
         self.init = Process(self, "", streams)
         self.init.pid = self.world.client.call(
