@@ -147,10 +147,10 @@ def nothing_left_at_all(before):
         for one in worlds.values():
             one.drop()
         deadline = time.monotonic() + house.SETTLE_SECONDS
-        leaks = house.left_behind(before)
+        leaks = house.left_behind(before, house.picture())
         while leaks and time.monotonic() < deadline:
             time.sleep(0.5)
-            leaks = house.left_behind(before)
+            leaks = house.left_behind(before, house.picture())
         if leaks:
             raise Failure("\n".join(leaks[:house.LEAKS_SHOWN]))
     return run
