@@ -10,13 +10,12 @@ import time
 
 import house
 from cases import local
-from cases import spec as oci
-from cases.client import Client, Events, SPEC_URL
+from cases.client import Client, Events
 from cases.frame import case, main, worlds
 from cases.grpc import Error
 from cases.roots import Root
-from cases.world import SOCKET, Container, error_of
-from tap import DOMUS, Failure, has, same, until
+from cases.world import Container, error_of
+from tap import has, same, until
 
 KILL = 9
 HOOK_FILE = "/run/domus-cases-hook"

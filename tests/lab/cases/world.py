@@ -1,5 +1,6 @@
 """Containers and processes of one runtime, by containerd's interface."""
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -336,7 +337,6 @@ class World:
     def chain(self, image):
         """The snapshot that an image's containers stand on."""
         if image not in self.chains:
-            import hashlib  # pylint: disable=import-outside-toplevel
             digest = next(line.split()[2] for line in house.ctr(
                 "image", "ls").splitlines() if line.startswith(image + " "))
             while True:
