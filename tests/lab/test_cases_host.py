@@ -258,7 +258,8 @@ def hooked(kind, path, args, **more):
 @contextlib.contextmanager
 def hook_allowed():
     """domusd runs on the host only what its configuration names."""
-    with house.configured(hooks="/bin/sh"):
+    with contextlib.nullcontext() if local.LOCAL else \
+            house.configured(hooks="/bin/sh"):
         try:
             yield
         finally:

@@ -3,8 +3,8 @@
 A program declares with @case and ends in main(__file__). Words of the
 environment: RUNTIME is the runtime that is tried, DOMUS_FULL adds the long
 cases, DOMUS_CASES_RUNTIME=both tries runc as well, with the same
-expectations, and DOMUS_CASES_LOCAL=1 tries runc on this machine, with a
-containerd of our own and without the emulated host.
+expectations, and DOMUS_CASES_LOCAL=runc or =domus tries one of them on this
+machine, without the emulated host and without Xen.
 """
 import contextlib
 import glob
@@ -186,7 +186,7 @@ def main(path):
     if os.environ.get("DOMUS_CASES_RUNTIME") == "both":
         sys.argv.append(BOTH)
     if local.LOCAL:
-        local.enter(RUNC)
+        local.enter(RUNTIMES)
     elif not os.environ.get("DOMUS_IN_LAB"):
         tap.MODULES += SHARED_FILES
         return tap.run_there(path)

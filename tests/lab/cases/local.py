@@ -1,5 +1,6 @@
-"""runc on this machine: a containerd of our own in a private directory, to
-try the cases themselves without the emulated host. Needs root."""
+"""This machine in place of the emulated host, with a containerd of our own in
+a private directory: runc, to try the cases themselves, or domus with the fake
+builder of the tests without Xen. Needs root."""
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import time
 import house
 import tap
 
-LOCAL = bool(os.environ.get("DOMUS_CASES_LOCAL"))
+LOCAL = os.environ.get("DOMUS_CASES_LOCAL", "")
 IMAGES = os.path.realpath(os.path.join(os.path.dirname(__file__),
                                        "../../../build/images"))
 CONFIG = """version = 2
@@ -48,7 +49,7 @@ def start():
     log = open(running["at"] + "/log", "a", encoding="utf-8")
     running["containerd"] = subprocess.Popen(
         ["containerd", "--config", running["at"] + "/config.toml"],
-        stdout=log, stderr=log)
+        stdout=log, stderr=log, env=running["environment"])
     log.close()
     deadline = time.monotonic() + 30
     while house.call("ctr", "version").status:
@@ -78,9 +79,27 @@ def restart(hard):
         "ctr", "version").status)
 
 
-def enter(runtime):
-    """Before anything else is done: names, places, containerd, images."""
+def without_xen():
+    """A domusd with the fake builder; the environment for containerd."""
+    import harness  # pylint: disable=import-outside-toplevel
+    harness.private_mounts()
+    host = running["host"] = harness.Host()
+    host.configure(hooks="/bin/sh")
+    host.start_domusd()
+    env = host.environment(PATH="%s/bin:%s" % (harness.OUT,
+                                               os.environ["PATH"]))
+    for name in ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE",
+                 "MAX_SHIM_VERSION"):
+        del env[name]
+    return env
+
+
+def enter(runtimes):
+    """Before anything else is done: names, places, containerd."""
+    runtime = next(name for name, short in runtimes.items()
+                   if short == {"1": "runc"}.get(LOCAL, LOCAL))
     at = running["at"] = tempfile.mkdtemp(prefix="domus-cases-")
+    running["environment"] = without_xen() if runtime == tap.DOMUS else None
     os.environ["CONTAINERD_ADDRESS"] = at + "/containerd.sock"
     tap.RUNTIME = house.RUNTIME = runtime
     house.OWN = at + "/names"
@@ -112,4 +131,9 @@ def nothing_left_at_all(worlds):
 def finish():
     if LOCAL and "containerd" in running:
         stop()
+        if "host" in running:
+            running["host"].close()
+        subprocess.run("grep -o '%s[^ ]*' /proc/self/mounts | sort -r | "
+                       "xargs -r umount" % running["at"], shell=True,
+                       check=False)
         shutil.rmtree(running["at"], ignore_errors=True)
