@@ -84,7 +84,8 @@ def without_xen():
     import harness  # pylint: disable=import-outside-toplevel
     harness.private_mounts()
     host = running["host"] = harness.Host()
-    host.configure(hooks="/bin/sh")
+    host.configure(hooks="/bin/sh",
+                   allow_annotations="io.domus.domain-type")
     host.start_domusd()
     env = host.environment(PATH="%s/bin:%s" % (harness.OUT,
                                                os.environ["PATH"]))
