@@ -133,7 +133,7 @@ def init_rlimit_soft_above_hard(world):
 
 @case("crun test_error_handling: unknown rlimit", "it is refused, by name")
 def rlimit_unknown(world):
-    bad_exec(world, "RLIMIT_NONSENSE",
+    bad_exec(world, "rlimits" if world.domus else "RLIMIT_NONSENSE",
              rlimits=[{"type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1}])
 
 
@@ -320,7 +320,7 @@ def lsm_labels(world):
 
 @case("bad input: unknown capability", "refused, by name", only="domus")
 def capability_unknown(world):
-    bad_exec(world, "CAP_NONSENSE",
+    bad_exec(world, "capabilities.effective",
              capabilities={"effective": ["CAP_NONSENSE"]})
 
 

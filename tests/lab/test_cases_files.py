@@ -216,9 +216,8 @@ def deny_device(world):
 @case("crun test_mknod_device",
       "a node that a container makes itself opens no other device")
 def mknod_device(world):
-    has("the error", fails(mounted(world), "rm -f /tmp/node; "
-                           "mknod /tmp/node c 1 11; head -c 1 /tmp/node"),
-        "not permitted")
+    fails(mounted(world), "rm -f /tmp/node; mknod /tmp/node c 1 11 && "
+          "head -c 1 /tmp/node")
 
 
 @case("runc dev.bats", "what is allowed by default works")

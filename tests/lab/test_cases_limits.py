@@ -7,7 +7,7 @@ import time
 import house
 from cases import spec as oci
 from cases.client import RESOURCES_URL, Events
-from cases.frame import UNIFIED, case, main
+from cases.frame import NO_SHARES, UNIFIED, case, main
 from cases.world import error_of
 from protobuf import decode
 from tap import DOMUS, Failure, has, same, until
@@ -337,7 +337,8 @@ def container_events(world):
 
 @case("containerd TestRegressionIssue4769", "one exit event for one end")
 def regression_issue_4769(world):
-    with Events(world.client.path) as events, world.container(["true"]) as container:
+    with Events(world.client.path) as events, \
+            world.container(["true"]) as container:
         container.start().wait()
         container.delete_task()
         events.wait(container.name, "/tasks/delete")
@@ -431,7 +432,7 @@ def seccomp_default(world):
     name = house.new_name()
     words = ["ctr", "run", "--rm", "--runtime", world.runtime,
              *(house.PV if world.runtime == DOMUS else ()), "--seccomp",
-             house.BUSYBOX, name, "sh", "-c", script]
+             *NO_SHARES, house.BUSYBOX, name, "sh", "-c", script]
     try:
         same("the output", house.call(*words).text.split(),
              ["Seccomp:", "2", "not", "permitted"])

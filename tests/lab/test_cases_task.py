@@ -5,7 +5,7 @@ import sys
 import time
 
 import house
-from cases.frame import case, main
+from cases.frame import NO_SHARES, case, main
 from cases.world import answers, error_of
 from tap import Failure, has, same, until
 
@@ -272,7 +272,8 @@ def container_load_unexisting_process(world):
       "`ctr task attach` reads and writes the streams of a running task")
 def container_attach(world):
     name = house.new_name()
-    house.ctr(*house.run_words(["cat"], name, options=("--detach",))[1:])
+    house.ctr(*house.run_words(["cat"], name, options=(
+        "--detach", *NO_SHARES))[1:])
     try:
         with subprocess.Popen(["ctr", "task", "attach", name],
                               stdin=subprocess.PIPE,
