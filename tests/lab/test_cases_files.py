@@ -199,6 +199,8 @@ def device_nodes(world):
             "/dev/sub/forbidden character special file 1:b 666 0 0",
             "/dev/block block special file 7:0 600 0 0",
             "/dev/pipe fifo 0:0 622 0 0"])
+    same("the mode of a directory that was made for one",
+         mounted(world).sh("stat -c %a /dev/sub"), "755")
 
 
 @case("crun test_allow_device", "a device that is allowed can be read")
