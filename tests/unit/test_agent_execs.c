@@ -140,6 +140,78 @@ static void test_pause(void **state)
     (void)close(out);
 }
 
+static int update(const char *id, const char *name, const char *value,
+                  struct err *said)
+{
+    struct proto_message m = {.type = PROTO_UPDATE};
+    uint32_t request;
+
+    m.body.update.container = xstrdup(id);
+    m.body.update.check_memory = true;
+    spec_setting_add(&m.body.update.cgroup, name, value);
+    request = rig_send(rig, &m);
+    proto_clear(&m);
+    return rig_result(rig, request, said);
+}
+
+/* Its files are tried in test_agent_cgroup. */
+static void test_update(void **state)
+{
+    struct err said = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(update("web2", "pids.max", "7", NULL), ENOENT);
+    begin_usual();
+    assert_int_equal(update("web1", "cgroup.freeze", "1", &said), EINVAL);
+    assert_said(said, EINVAL, "update container web1: set cgroup.freeze");
+    assert_int_equal(update("web1", "no.such", "1", &said), ENOTSUP);
+    assert_said(said, ENOTSUP, "limit no.such");
+    assert_int_equal(
+        rig_result(rig, rig_freeze(rig, PROTO_PAUSE, "web1"), NULL), 0);
+    assert_int_equal(update("web1", "no.such", "1", NULL), ENOTSUP);
+    assert_int_equal(rig_result(rig, rig_signal(rig, "web1", 9, 0), NULL), 0);
+    assert_int_equal(rig_wait_exit(rig, "web1"), 137);
+    assert_int_equal(update("web1", "no.such", "1", &said), EBUSY);
+    assert_said(said, EBUSY, "web1 is stopped");
+    rig_delete(rig, "web1");
+}
+
+/* Many in preparation when the container ends: each is answered, and each that
+ * was answered well has an exit, before the container's. */
+static void test_exec_races_with_end(void **state)
+{
+    enum { COUNT = 32, ROUNDS = 6 };
+
+    (void)state;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t requests[COUNT], kill_request = 0;
+        unsigned running = 0;
+
+        begin_usual();
+        for (unsigned i = 0; i < COUNT; i++) {
+            char name[16];
+            struct proto_exec exec;
+
+            (void)snprintf(name, sizeof(name), "x%u", i);
+            exec = rig_exec("web1", name, "exec sleep 600");
+            requests[i] = rig_send_exec(rig, &exec);
+            if (i == round * COUNT / ROUNDS)
+                kill_request = rig_signal(rig, "web1", SIGKILL, round & 1);
+        }
+        assert_int_equal(rig_result(rig, kill_request, NULL), 0);
+        for (unsigned i = 0; i < COUNT; i++)
+            running += rig_result(rig, requests[i], NULL) == 0;
+        for (unsigned i = 0; i <= running; i++) {
+            struct proto_message m = rig_take(rig, PROTO_EXITED, 0);
+
+            assert_int_equal(m.body.exited.exec[0] == '\0', i == running);
+            proto_clear(&m);
+        }
+        rig_delete(rig, "web1");
+        assert_nothing_more();
+    }
+}
+
 /* What a heap that is used again may differ by; a sanitizer keeps what was
  * freed for a while. */
 #ifdef __SANITIZE_ADDRESS__
@@ -277,6 +349,8 @@ int main(void)
         cmocka_unit_test_teardown(test_answer_before_exit, clean),
         cmocka_unit_test_teardown(test_signal_all, clean),
         cmocka_unit_test_teardown(test_pause, clean),
+        cmocka_unit_test_teardown(test_update, clean),
+        cmocka_unit_test_teardown(test_exec_races_with_end, clean),
         cmocka_unit_test_teardown(test_many_leave_nothing, clean),
     };
 
