@@ -28,9 +28,11 @@ static void memory_ready(void *context, short revents)
 
 void container_watch_memory(struct container *c)
 {
-    c->memory_events = cgroup_open_events(c->cgroup, "memory.events");
-    if (c->memory_events < 0)
+    int events = cgroup_open_events(c->cgroup, "memory.events");
+
+    if (events < 0)
         return;
+    c->memory_events = events;
     /* Reading arms it. */
     container_check_memory(c);
     c->memory_source =

@@ -3,11 +3,12 @@
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "domus/mem.h"
-#include "src/agent/cgroup.h"
+#include "src/agent/container_impl.h"
 
 struct group {
     char path[64];
@@ -167,6 +168,83 @@ static void test_counter(void **state)
     (void)close(fd);
 }
 
+static int no_message(void *context, struct proto_message *message,
+                      struct err *e)
+{
+    (void)context;
+    return err_set(e, EBADMSG, "%s came", proto_type_name(message->type));
+}
+
+static void no_close(void *context, const struct err *why)
+{
+    (void)context;
+    fail_msg("closed: %s", why->text);
+}
+
+/* How many OOM came, and nothing else. */
+static unsigned count_oom(int fd)
+{
+    uint8_t bytes[256];
+    unsigned n = 0;
+    ssize_t got;
+
+    while ((got = recv(fd, bytes, PROTO_HEADER_SIZE, MSG_DONTWAIT)) > 0) {
+        struct proto_header header;
+        struct err e = ERR_INIT;
+
+        assert_int_equal(got, PROTO_HEADER_SIZE);
+        assert_ok(proto_header_decode(bytes, PROTO_FROM_GUEST, &header, &e), e);
+        assert_int_equal(header.type, PROTO_OOM);
+        assert_int_equal(recv(fd, bytes, header.length, MSG_DONTWAIT),
+                         header.length);
+        n++;
+    }
+    return n;
+}
+
+/* One notice for each increase, and none when the file is gone. */
+static void test_oom(void **state)
+{
+    static const struct link_handler handler = {.message = no_message,
+                                                .closed = no_close};
+    struct group *g = *state;
+    struct agent agent = {.loop = loop_new()};
+    char id[] = "web1";
+    struct container c = {
+        .agent = &agent, .cgroup = g->fd, .id = id, .memory_events = -1};
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends),
+                     0);
+    agent.link = link_new(agent.loop, chan_from_socket(ends[0]), PROTO_TO_GUEST,
+                          &handler, NULL);
+    container_watch_memory(&c);
+    assert_int_equal(c.memory_events, -1);
+    container_check_memory(&c);
+
+    put(g, "memory.events", "oom 0\noom_kill 0\n");
+    container_watch_memory(&c);
+    assert_true(c.memory_events >= 0);
+    assert_int_equal(count_oom(ends[1]), 0);
+    put(g, "memory.events", "oom 1\noom_kill 0\n");
+    container_check_memory(&c);
+    assert_int_equal(count_oom(ends[1]), 0);
+    put(g, "memory.events", "oom 1\noom_kill 1\n");
+    container_check_memory(&c);
+    container_check_memory(&c);
+    assert_int_equal(count_oom(ends[1]), 1);
+    put(g, "memory.events", "oom 2\noom_kill 4\n");
+    container_check_memory(&c);
+    assert_int_equal(count_oom(ends[1]), 1);
+    put(g, "memory.events", "");
+    container_check_memory(&c);
+    assert_int_equal(count_oom(ends[1]), 0);
+    assert_int_equal(c.memory_events, -1);
+    link_free(&agent.link);
+    loop_free(agent.loop);
+    (void)close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +253,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_update_checks_memory, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_counter, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_oom, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("agent cgroup", tests, NULL, NULL);
