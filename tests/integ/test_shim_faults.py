@@ -169,6 +169,8 @@ class Scenario:
         """So that `delete` has all of the work."""
         os.kill(c.pid(), signal.SIGKILL)
         eventually("the connection ends", lambda: c.client.closed)
+        c.client.close()
+        c.client = None
 
     def counts(self):
         """(fired, calls by name)"""
