@@ -40,18 +40,21 @@ void tell(const char *key, const char *format, ...)
 {
     char value[8192];
     char *line, *at;
+    size_t room;
     va_list args;
 
     va_start(args, format);
     (void)vsnprintf(value, sizeof(value), format, args);
     va_end(args);
-    line = malloc(strlen(key) + 4 * strlen(value) + 2);
+    room = strlen(key) + 4 * strlen(value) + 2;
+    line = malloc(room);
     if (!line || line_count == LINES_MAX)
         abort();
-    at = line + sprintf(line, "%s=", key);
+    at = line + snprintf(line, room, "%s=", key);
     for (const char *c = value; *c; c++)
-        at += sprintf(at, isprint((unsigned char)*c) ? "%c" : "\\x%02x",
-                      (unsigned char)*c);
+        at += snprintf(at, room - (size_t)(at - line),
+                       isprint((unsigned char)*c) ? "%c" : "\\x%02x",
+                       (unsigned char)*c);
     lines[line_count++] = line;
 }
 
@@ -105,7 +108,8 @@ static void tell_ids(void)
     if (getresgid(&r, &e, &s) == 0)
         tell("id.gid", "%u %u %u", r, e, s);
     for (int i = 0; i < n && i < 200; i++)
-        (void)sprintf(text + strlen(text), "%s%u", i ? " " : "", groups[i]);
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%u",
+                       i ? " " : "", groups[i]);
     tell("id.groups", "%s", text);
     tell("id.groups.count", "%d", n);
 }
@@ -358,9 +362,12 @@ static void tell_descriptors(void)
     struct dirent *entry;
 
     while (dir && (entry = readdir(dir)) && count < 256)
-        if (isdigit((unsigned char)entry->d_name[0]) &&
-            atoi(entry->d_name) != dirfd(dir))
-            open_fds[count++] = atoi(entry->d_name);
+        if (isdigit((unsigned char)entry->d_name[0])) {
+            int number = (int)strtol(entry->d_name, NULL, 10);
+
+            if (number != dirfd(dir))
+                open_fds[count++] = number;
+        }
     if (dir)
         (void)closedir(dir);
     else
