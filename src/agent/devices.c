@@ -15,6 +15,8 @@
 
 #define DEV "/dev/"
 
+#define KCORE "/proc/kcore"
+
 static const char *const nodes[] = {
     "null", "zero", "full", "random", "urandom", "tty",
 };
@@ -25,7 +27,7 @@ static const struct {
 } links[] = {
     {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
     {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
-    {"ptmx", "pts/ptmx"},          {"core", "/proc/kcore"},
+    {"ptmx", "pts/ptmx"},          {"core", KCORE},
 };
 
 /* What an image brought under that name is not to be trusted. */
@@ -84,6 +86,9 @@ int devices_make_default(int root, const struct spec_device_list *others,
             r = err_wrap(e, "device %s", path);
     }
     for (size_t i = 0; i < ARRAY_SIZE(links) && r == 0; i++) {
+        /* As runc: no link to what the kernel was built without. */
+        if (strcmp(links[i].target, KCORE) == 0 && access(KCORE, F_OK) < 0)
+            continue;
         r = clear_name(dev, links[i].name, e);
         if (r == 0 && symlinkat(links[i].target, dev, links[i].name) < 0)
             r = err_errno(e, "link /dev/%s", links[i].name);
