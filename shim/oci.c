@@ -143,6 +143,8 @@ static int finish(const char *bundle, const char *id, struct json_object *tree,
     const struct oci_path root = {.name = "root"};
     const struct oci_path at = {.up = &root, .name = "path"};
 
+    /* As in runc: who names none has none. */
+    config->container.process.has_capabilities = true;
     /* Every string of a spec is there, if empty. */
     config->container.id = xstrdup(id);
     if (!config->container.hostname)

@@ -100,7 +100,7 @@ static const struct oci_field id_map_fields[] = {
      .kind = OCI_U32,
      .required = true,
      .min = 1,
-     .max = OCI_ID_MAX,
+     .max = UINT32_MAX,
      MAP(size)},
 };
 const struct oci_table oci_id_map_table = OCI_TABLE_OF(id_map_fields);

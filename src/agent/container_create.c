@@ -180,6 +180,8 @@ static void keep(struct container *c, struct spec_container *spec)
         .personality = spec->personality,
         .seccomp_flags = spec->seccomp_flags,
         .seccomp = spec->seccomp,
+        .process = {.has_capabilities = spec->process.has_capabilities,
+                    .capabilities = spec->process.capabilities},
     };
     spec->uid_maps.v = NULL;
     spec->gid_maps.v = NULL;

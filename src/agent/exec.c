@@ -315,8 +315,9 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
     struct container *c = x->container;
     const struct process_seal seal = process_seal_of(&c->kept);
     _cleanup_fd_ int theirs = -1;
+    struct spec_process process = exec->process;
     struct exec_child child = {
-        .process = &exec->process,
+        .process = &process,
         .seal = &seal,
         .namespaces = c->kept.namespaces,
         .first = c->pidfd,
@@ -327,6 +328,10 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
     };
     int ends[2];
 
+    if (!process.has_capabilities) {
+        process.has_capabilities = c->kept.process.has_capabilities;
+        process.capabilities = c->kept.process.capabilities;
+    }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return err_errno(e, "make a socket pair");
     x->sync = ends[0];

@@ -256,18 +256,81 @@ static char *find_home(uint32_t uid)
     return home ? home : xstrdup("/");
 }
 
+struct variable {
+    const char *entry;
+    size_t name_length;
+    size_t index;
+};
+
+static int compare_variables(const void *a, const void *b)
+{
+    const struct variable *x = a, *y = b;
+    size_t n =
+        x->name_length < y->name_length ? x->name_length : y->name_length;
+    int order = memcmp(x->entry, y->entry, n);
+
+    if (order == 0 && x->name_length != y->name_length)
+        order = x->name_length < y->name_length ? -1 : 1;
+    if (order == 0)
+        order = x->index < y->index ? -1 : 1;
+    return order;
+}
+
+static bool same_name(const struct variable *x, const struct variable *y)
+{
+    return x->name_length == y->name_length &&
+           memcmp(x->entry, y->entry, x->name_length) == 0;
+}
+
+/* What is to stand at each place of env: of a variable that is given more than
+ * once the last value, where the first stood; NULL at the others. The client
+ * may send many, so they are sorted. */
+static const char **settle(const struct string_list *env)
+{
+    const char **settled = xcalloc(env->n, sizeof(*settled));
+    _cleanup_free_ struct variable *all = xcalloc(env->n, sizeof(*all));
+    size_t first = 0;
+
+    for (size_t i = 0; i < env->n; i++)
+        all[i] = (struct variable){.entry = env->v[i],
+                                   .name_length = strcspn(env->v[i], "="),
+                                   .index = i};
+    qsort(all, env->n, sizeof(*all), compare_variables);
+    for (size_t i = 0; i < env->n; i++) {
+        if (!same_name(&all[first], &all[i]))
+            first = i;
+        settled[all[first].index] = all[i].entry;
+    }
+    return settled;
+}
+
+static void add_home(struct string_list *env, uint32_t uid)
+{
+    _cleanup_free_ char *directory = find_home(uid);
+    _cleanup_free_ char *entry = xasprintf("HOME=%s", directory);
+
+    string_list_add(env, entry);
+}
+
+/* As in runc: an empty HOME is none. */
 struct string_list process_environment(const struct spec_process *p)
 {
+    static const char home[] = "HOME=";
+    _cleanup_free_ const char **settled = settle(&p->env);
     struct string_list env = {NULL, 0};
+    bool has_home = false;
 
-    for (size_t i = 0; i < p->env.n; i++)
-        string_list_add(&env, p->env.v[i]);
-    if (!lookup(&env, "HOME")) {
-        _cleanup_free_ char *home = find_home(p->uid);
-        _cleanup_free_ char *entry = xasprintf("HOME=%s", home);
-
-        string_list_add(&env, entry);
+    for (size_t i = 0; i < p->env.n; i++) {
+        if (!settled[i])
+            continue;
+        has_home = has_home || strncmp(settled[i], home, strlen(home)) == 0;
+        if (strcmp(settled[i], home) == 0)
+            add_home(&env, p->uid);
+        else
+            string_list_add(&env, settled[i]);
     }
+    if (!has_home)
+        add_home(&env, p->uid);
     return env;
 }
 

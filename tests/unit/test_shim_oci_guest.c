@@ -199,7 +199,7 @@ static void refuses_what_makes_no_sense(void **state)
          "linux.uidMappings[1]: must not overlap entry 0"},
         {"linux/uidMappings/1/hostID", "165535", "must not overlap entry 0"},
         {"linux/uidMappings/0/size", "0", "uidMappings[0].size: must"},
-        {"linux/uidMappings/0/size", "4294967295", "uidMappings[0].size: must"},
+        {"linux/uidMappings/0/size", "4294967296", "uidMappings[0].size: must"},
         {"linux/uidMappings/0/size", "4294967294", "[0]: must end at"},
         {"linux/uidMappings/0/containerID", "-1", "[0].containerID: must"},
         {"linux/uidMappings/0/hostID", "4294967296", "[0].hostID: must"},
