@@ -104,11 +104,11 @@ def unified(world):
 
 @case("crun test_limit_pid_n", "there are no more processes than pids.max")
 def pids_limit(world):
-    container = limited(world)
-    result = container.exec(["sh", "-c", "for i in $(seq 100); do "
-                             "sleep 1000 & done; sleep 1"])
+    def change(config):
+        config["linux"]["resources"]["pids"] = {"limit": 20}
+    result = world.run(["sh", "-c", "for i in $(seq 100); do "
+                        "sleep 1000 & done"], change=change)
     has("the error", result.err, "can't fork")
-    container.exec(["killall", "-9", "sleep"])
 
 
 @case("cri-integration TestUpdateContainerResources_Memory",

@@ -7,6 +7,7 @@ expectations, and DOMUS_CASES_LOCAL=runc or =domus tries one of them on this
 machine, without the emulated host and without Xen.
 """
 import contextlib
+import difflib
 import glob
 import os
 import sys
@@ -70,12 +71,22 @@ def world(runtime):
     return worlds[runtime]
 
 
+def compare(seen, on_runc):
+    def lines(value):
+        return value.splitlines() if isinstance(value, str) else \
+            [repr(one) for one in value]
+    found = [line for line in difflib.unified_diff(
+        lines(on_runc), lines(seen), "runc", "domus", lineterm="", n=0)]
+    if found:
+        raise Failure("\n".join(found))
+
+
 def trial(each, runtime):
     def run():
         try:
             seen = each.function(world(runtime))
             if each.as_runc and runtime == DOMUS:
-                tap.same("what is seen", seen, each.function(world(RUNC)))
+                compare(seen, each.function(world(RUNC)))
         except grpc.Error as error:
             line = [frame.lineno for frame in
                     traceback.extract_tb(error.__traceback__)
