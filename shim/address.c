@@ -69,7 +69,12 @@ int address_listen(const char *path, int *fd_out, struct err *e)
         (void)unlink(path);
         r = bind(fd, (struct sockaddr *)&address, sizeof(address));
     }
-    if (r < 0 || listen(fd, BACKLOG) < 0)
+    if (r == 0 && listen(fd, BACKLOG) < 0) {
+        r = err_errno(e, "cannot listen at %s", path);
+        (void)unlink(path);
+        return r;
+    }
+    if (r < 0)
         return err_errno(e, "cannot listen at %s", path);
     *fd_out = steal_fd(&fd);
     return 0;

@@ -175,8 +175,10 @@ static int print_response(const struct record *record)
     n = protobuf_c_message_get_packed_size(&response.base);
     bytes = xmalloc(n);
     n = protobuf_c_message_pack(&response.base, bytes);
-    return write(STDOUT_FILENO, bytes, n) == (ssize_t)n ? EXIT_SUCCESS
-                                                        : EXIT_FAILURE;
+    if (write(STDOUT_FILENO, bytes, n) == (ssize_t)n)
+        return EXIT_SUCCESS;
+    (void)fprintf(stderr, "domus: delete: cannot write the answer\n");
+    return EXIT_FAILURE;
 }
 
 int action_delete(const struct options *options)

@@ -203,6 +203,27 @@ static int take_oom_score_adj(const struct oci_path *path,
     return 0;
 }
 
+/* As runc: what has no name or no value is no variable. */
+static int take_variable(const struct oci_path *path, struct json_object *value,
+                         void *object, struct err *e)
+{
+    const char *text;
+
+    if (oci_read_string(path, value, SPEC_ARG_BYTES_MAX, &text, e) < 0)
+        return -e->code;
+    if (*text == '=' || !strchr(text, '='))
+        return oci_fail(path, e, EINVAL, "must be NAME=value");
+    string_list_add(object, text);
+    return 0;
+}
+
+static int take_environment(const struct oci_path *path,
+                            struct json_object *value, void *object,
+                            struct err *e)
+{
+    return oci_read_list(path, value, SPEC_ARGS_MAX, take_variable, object, e);
+}
+
 static const struct oci_field user_fields[] = {
     {.name = "uid", .kind = OCI_U32, .max = OCI_ID_MAX, PROCESS(uid)},
     {.name = "gid", .kind = OCI_U32, .max = OCI_ID_MAX, PROCESS(gid)},
@@ -246,9 +267,9 @@ static const struct oci_field process_fields[] = {
      .max_each = SPEC_ARG_BYTES_MAX,
      PROCESS(args)},
     {.name = "env",
-     .kind = OCI_STRINGS,
-     .max = SPEC_ARGS_MAX,
-     .max_each = SPEC_ARG_BYTES_MAX,
+     .kind = OCI_TAKE,
+     .type = json_type_array,
+     .take = take_environment,
      PROCESS(env)},
     {.name = "cwd",
      .kind = OCI_ABSOLUTE,

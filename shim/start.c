@@ -152,36 +152,89 @@ static int print_reply(const struct bootstrap *bootstrap, const char *address,
     return 0;
 }
 
+/* What a start leaves behind. All of it is named before any of it is made. */
+struct started {
+    char *path;    /* of the socket; owned */
+    char *address; /* the same as a URI; owned */
+    char *file;    /* with the address, in the bundle; owned */
+    bool listening;
+    pid_t server;
+};
+
+static void started_clear(struct started *started)
+{
+    free(started->path);
+    free(started->address);
+    free(started->file);
+}
+
+/* Safe in a handler of signals. */
+static void take_back(const struct started *started)
+{
+    if (!started->listening)
+        return;
+    if (started->server > 0)
+        (void)kill(started->server, SIGKILL);
+    (void)unlink(started->file);
+    (void)unlink(started->path);
+}
+
+/* For aborted() alone; NULL when nothing is to be taken back. */
+static const struct started *volatile unfinished;
+
+/* Want of memory ends the process wherever it is, and nobody calls delete for a
+ * start that failed. */
+static void aborted(int signal)
+{
+    (void)signal;
+    if (unfinished)
+        take_back(unfinished);
+}
+
+static int make_all(const struct options *options, const char *bundle,
+                    const struct bootstrap *bootstrap, struct started *started,
+                    struct err *e)
+{
+    _cleanup_fd_ int fd = -1;
+    struct record record = {0};
+    int r = address_listen(started->path, &fd, e);
+
+    if (r < 0)
+        return r;
+    started->listening = true;
+    r = record_write_file(bundle, ADDRESS_FILE, started->address, e);
+    if (r == 0)
+        r = spawn_server(options, fd, &started->server, e);
+    record.shim = started->server;
+    if (r == 0)
+        r = record_write(bundle, &record, e);
+    if (r == 0)
+        r = print_reply(bootstrap, started->address, e);
+    if (r < 0)
+        take_back(started);
+    return r;
+}
+
 static int start_locked(const struct options *options, const char *bundle,
                         const struct bootstrap *bootstrap, struct err *e)
 {
     const char *directory =
         bootstrap->socket_dir ? bootstrap->socket_dir : ADDRESS_DIR;
-    _cleanup_free_ char *path = options->socket[0]
-                                    ? xstrdup(options->socket)
-                                    : address_path(directory, options);
-    _cleanup_free_ char *address = xasprintf("%s%s", ADDRESS_SCHEME, path);
-    _cleanup_fd_ int fd = -1;
-    struct record record = {0};
-    int r = address_listen(path, &fd, e);
+    _cleanup_(started_clear) struct started started = {
+        .path = options->socket[0] ? xstrdup(options->socket)
+                                   : address_path(directory, options),
+        .file = xasprintf("%s/" ADDRESS_FILE, bundle),
+    };
+    int r;
 
+    started.address = xasprintf("%s%s", ADDRESS_SCHEME, started.path);
+    unfinished = &started;
+    (void)signal(SIGABRT, aborted);
+    r = make_all(options, bundle, bootstrap, &started, e);
+    unfinished = NULL;
     if (r == -EADDRINUSE)
-        return print_reply(bootstrap, address, e);
-    if (r < 0)
-        return r;
-    r = record_write_file(bundle, ADDRESS_FILE, address, e);
-    if (r == 0)
-        r = spawn_server(options, fd, &record.shim, e);
-    if (r == 0)
-        r = record_write(bundle, &record, e);
-    if (r < 0) {
-        if (record.shim > 0)
-            (void)kill(record.shim, SIGKILL);
-        (void)unlink(path);
-        address_remove(bundle);
-        return r;
-    }
-    return print_reply(bootstrap, address, e);
+        r = print_reply(bootstrap, started.address, e);
+    return r;
 }
 
 static int start(const struct options *options, struct err *e)

@@ -103,6 +103,8 @@ static void refuses_values_out_of_range(void **state)
         {"process/capabilities/ambient/0", "\"CHOWN\"", "ambient[0]: must"},
         {"process/rlimits/0/type", "\"RLIMIT_FLY\"", "rlimits[0].type: must"},
         {"process/rlimits/1/type", "\"RLIMIT_NOFILE\"", "given twice"},
+        {"process/env/0", "\"PATH\"", "env[0]: must be NAME=value"},
+        {"process/env/0", "\"=x\"", "env[0]: must be NAME=value"},
         {"process/rlimits/0/soft", "4097", "soft must not be more than hard"},
         {"process/rlimits/0/soft", "-1", "rlimits[0].soft: "},
         {"process/rlimits/0/hard", "null", "rlimits[0].hard: is missing"},
