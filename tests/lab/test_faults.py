@@ -106,8 +106,9 @@ def shim_killed_attached():
     with Attached(["sh", "-c", "while :; do echo line; done"]) as container:
         same("the first line", container.read_line(), "line")
         house.kill_hard(house.shim_of(container.name))
-        # The client removes its FIFOs.
-        same("the exit status", container.end(60).status, 137)
+        # The client learns of it, and removes its FIFOs.
+        if container.end(60).status == 0:
+            raise Failure("ctr run took that for a success")
         gone(container.name)
 
 
@@ -152,8 +153,8 @@ def containerd_restarted():
         ctr("task", "kill", "--signal", "SIGKILL", container.name)
         until("its task ends", lambda: house.tasks()[container.name][1] in
               DOWN)
-        same("the exit status", house.call("ctr", "task", "delete",
-                                           container.name).status, 137)
+        has("what delete says", house.call("ctr", "task", "delete",
+                                           container.name).err, "137")
         gone(container.name)
 
 
