@@ -31,10 +31,11 @@ SAMPLE = {"start": 25, "server": 100, "delete": 25}
 BATCH = 200 if FULL else 25
 EXIT, KILLED = 7, 137
 
-# What each can meet with; ENOMEM for the rest.
+# What each can meet with; ENOMEM for the rest. Not a broken connection for
+# sendmsg: the descriptor would tell of that, too, and here it stays well.
 ERRNOS = {
     "open": "EMFILE", "fopen": "EMFILE", "read": "EIO", "pread": "EIO",
-    "write": "ENOSPC", "send": "ECONNRESET", "sendmsg": "ECONNRESET",
+    "write": "ENOSPC", "send": "ECONNRESET", "sendmsg": "ENOBUFS",
     "recv": "ECONNRESET", "recvmsg": "ECONNRESET", "socket": "EMFILE",
     "connect": "ECONNREFUSED", "accept4": "EMFILE", "bind": "EADDRINUSE",
     "listen": "ENOBUFS", "fcntl": "EMFILE", "fstat": "EIO", "lstat": "EIO",
