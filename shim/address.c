@@ -80,23 +80,37 @@ int address_listen(const char *path, int *fd_out, struct err *e)
     return 0;
 }
 
-void address_remove(const char *bundle)
+/* Only what is a socket, whatever the file says. */
+static int remove_socket(const char *path, struct err *e)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT ? 0 : err_errno(e, "%s", path);
+    if (S_ISSOCK(st.st_mode) && unlink(path) < 0 && errno != ENOENT)
+        return err_errno(e, "cannot remove %s", path);
+    return 0;
+}
+
+int address_remove(const char *bundle, struct err *e)
 {
     _cleanup_free_ char *file = xasprintf("%s/%s", bundle, ADDRESS_FILE);
     _cleanup_fd_ int fd = open(file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     char text[sizeof(((struct sockaddr_un *)0)->sun_path) + 16];
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    struct stat st;
+    const char *path = text + strlen(ADDRESS_SCHEME);
+    ssize_t n;
 
-    if (n <= 0)
-        return;
+    if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENOTDIR))
+        return 0;
+    n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (n < 0)
+        return err_errno(e, "cannot read %s", file);
     text[n] = '\0';
     text[strcspn(text, "\n")] = '\0';
-    if (strncmp(text, ADDRESS_SCHEME, strlen(ADDRESS_SCHEME)) == 0) {
-        const char *path = text + strlen(ADDRESS_SCHEME);
-
-        if (path[0] == '/' && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-            (void)unlink(path);
-    }
+    /* The file stays while the socket does, for another try. */
+    if (strncmp(text, ADDRESS_SCHEME, strlen(ADDRESS_SCHEME)) == 0 &&
+        path[0] == '/' && remove_socket(path, e) < 0)
+        return -e->code;
     (void)unlink(file);
+    return 0;
 }

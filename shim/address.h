@@ -20,6 +20,6 @@ char *address_path(const char *directory, const struct options *options);
 int address_listen(const char *path, int *fd_out, struct err *e);
 
 /* Removes the socket that the bundle's address file names, and the file. */
-void address_remove(const char *bundle);
+int address_remove(const char *bundle, struct err *e);
 
 #endif

@@ -203,7 +203,10 @@ int action_delete(const struct options *options)
         return EXIT_FAILURE;
     }
     if (bundle[0]) {
-        address_remove(bundle);
+        if (address_remove(bundle, &e) < 0) {
+            (void)fprintf(stderr, "domus: delete: %s\n", e.text);
+            return EXIT_FAILURE;
+        }
         /* domus mounts nothing there, but whoever did relies on delete. */
         rootfs = xasprintf("%s/rootfs", bundle);
         (void)umount2(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW);

@@ -129,6 +129,7 @@ static int serve(const struct options *options, const char *bundle,
     _cleanup_free_ char *address = events_address(options);
     _cleanup_fd_ int signals = take_signals();
     struct shim shim = {.loop = loop_new()};
+    struct err left = ERR_INIT;
     struct loop_fd *source;
     int r;
 
@@ -146,8 +147,8 @@ static int serve(const struct options *options, const char *bundle,
                              service_call, &shim.service);
     log_debug("shim " DOMUS_VERSION " listens");
     r = loop_run(shim.loop, e);
-    if (task_gone(shim.task))
-        address_remove(bundle);
+    if (task_gone(shim.task) && address_remove(bundle, &left) < 0)
+        log_warn("%s", left.text);
     server_free(&shim.server);
     task_free(&shim.task);
     events_free(&shim.events);
