@@ -188,6 +188,14 @@ def remove(name):
         call("ctr", "snapshot", "rm", name)
 
 
+def drop_fifos(name):
+    """The FIFOs of a client that could not remove them itself."""
+    for path in glob.glob("/run/containerd/fifo/*/%s-std*" % name):
+        os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+
+
 def remove_ours(kept=frozenset()):
     for name in (own_names() - kept) & \
             set(ctr("container", "ls", "--quiet").split()):
