@@ -139,7 +139,7 @@ def throughput():
             if result.status or len(result.output) != OUTPUT_MIB << 20:
                 raise RuntimeError("%s: exit code %s, %d bytes" % (
                     what, result.status, len(result.output)))
-            taken.append(OUTPUT_MIB / (result.total - result.first_byte))
+            taken.append(OUTPUT_MIB / (result.last_byte - result.first_byte))
             say("round %d of %d: stdout, %s %.1f MiB/s" % (
                 number + 1, ROUNDS, what, taken[-1]))
     return rates

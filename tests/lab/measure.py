@@ -25,9 +25,10 @@ class Result:
 
     def __init__(self):
         self.first_byte = None
+        self.last_byte = None
         self.total = None
         self.status = None
-        self.output = b""
+        self.output = bytearray()  # grows in place: some commands say 64 MiB
 
 
 def container_id(what):
@@ -37,7 +38,8 @@ def container_id(what):
 
 def watch(argv, stdin=subprocess.DEVNULL, on_output=None, until=None,
           deadline=DEADLINE):
-    """Runs argv; notes when its first byte of output came and what it said.
+    """Runs argv; notes when its first and last byte of output came and
+    what it said.
     until: a pattern of bytes; the first byte counts from its appearance."""
     result = Result()
     begin = time.monotonic()
@@ -58,6 +60,7 @@ def watch(argv, stdin=subprocess.DEVNULL, on_output=None, until=None,
         if result.first_byte is None and (until is None or
                                           until in result.output):
             result.first_byte = now - begin
+        result.last_byte = now - begin
         if on_output:
             on_output(piece)
     result.status = child.wait()
