@@ -164,8 +164,10 @@ void task_delete(struct task *task, const Task__ProcessRequest *request,
         return;
     never_ran = process->state == TASK_CREATED;
     process->delete_call = call;
-    if (never_ran && process == &task->init)
+    if (never_ran && process == &task->init) {
+        task_end_execs(task);
         task_stopped(task, TASK_KILLED, false);
+    }
     process->state = TASK_DELETING;
     if (process == &task->init)
         loop_remove_timer(&task->timer);

@@ -400,6 +400,7 @@ static container_act_fn
             {
                 [CONTAINER_EXIT] = on_exit_usual,
                 [CONTAINER_START] = on_start,
+                [CONTAINER_EXEC] = on_exec,
                 [CONTAINER_SIGNAL] = on_signal,
                 [CONTAINER_RESIZE] = on_resize,
                 [CONTAINER_UPDATE] = on_update,

@@ -266,8 +266,6 @@ def exec_where_it_makes_no_sense(host):
     with failing(5):
         Exec(c, "e", ["true"])
     c.create()
-    with failing(9, "created but not started"):
-        Exec(c, "e", ["true"])
     c.call("Start")
     late = Exec(c, "late", ["true"])
     c.call("Kill", signal=9)
@@ -278,6 +276,43 @@ def exec_where_it_makes_no_sense(host):
         late.call("Start")
     late.stop()
     c.finish()
+
+
+@test
+def exec_before_the_start(host):
+    """As with runc: the namespaces are there, the first process waits."""
+    c = host.container("sh", "-c", "echo first; sleep 1000").start_shim()
+    c.create()
+    status, out = sh(c, "early", "echo $$ early; kill -9 1; exit 4").run()
+    assert status == 4 and out.endswith(b" early\n"), (status, out)
+    stays = Exec(c, "stays", ["sleep", "1000"]).up()
+    c.call("Start")
+    eventually("it starts", lambda: c.out.data == b"first\n")
+    assert stays.status() == RUNNING
+    assert sh(c, "usual", "exit 0").run()[0] == 0
+    c.call("Kill", signal=9)
+    assert stays.wait() == 137
+    assert c.wait() == 137
+    c.finish()
+    stays.stop()
+
+
+@test
+def a_created_task_is_deleted_with_its_execs(host):
+    c = host.container("sleep", "1000").start_shim()
+    c.create()
+    running = Exec(c, "running", ["sleep", "1000"]).up()
+    added = Exec(c, "added", ["true"])
+    waits = running.begin("Wait")
+    assert c.call("Delete")["exit_status"] == 137
+    assert c.end(waits)["exit_status"] == 137
+    c.shutdown()
+    running.stop()
+    added.stop()
+    assert events(host, c) == [
+        ("create", ""), ("exec-added", "running"),
+        ("exec-started", "running"), ("exec-added", "added"),
+        ("exit", "running"), ("delete", "")], events(host, c)
 
 
 @test

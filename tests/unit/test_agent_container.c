@@ -8,6 +8,7 @@ static const bool allowed[CONTAINER_STATE_COUNT][CONTAINER_EVENT_COUNT] = {
     [CONTAINER_CREATING] = {[CONTAINER_REPORT] = true, [CONTAINER_EXIT] = true},
     [CONTAINER_CREATED] = {[CONTAINER_EXIT] = true,
                            [CONTAINER_START] = true,
+                           [CONTAINER_EXEC] = true,
                            [CONTAINER_SIGNAL] = true,
                            [CONTAINER_RESIZE] = true,
                            [CONTAINER_UPDATE] = true,

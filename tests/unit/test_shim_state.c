@@ -16,7 +16,7 @@ struct row {
 static const struct row rows[] = {
     {TASK_NONE, "none", ".NNNNNNNNNNNNN"},
     {TASK_CREATING, "creating", "XBB..BB.BBBBBB"},
-    {TASK_CREATED, "created", "X........B.BB."},
+    {TASK_CREATED, "created", "X..........BB."},
     {TASK_STARTING, "starting", "XBB......B.BB."},
     {TASK_RUNNING, "running", "XBB.........B."},
     {TASK_PAUSING, "pausing", "XBB......B.BBB"},
