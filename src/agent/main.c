@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "agent.h"
@@ -162,6 +163,7 @@ int main(int argc, char **argv)
                               "domus guest, not for use elsewhere\n");
         return 1;
     }
+    (void)umask(022); /* of directories that a container is given */
     log_set_fields("program=domus-init");
     parse_options(&agent.options, argc, argv);
     if (run(&e) < 0) {

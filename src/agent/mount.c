@@ -1,6 +1,7 @@
 #include "mount.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -13,6 +14,8 @@
 
 /* How often a lookup is tried again that a rename elsewhere disturbed. */
 #define LOOKUP_TRIES 16
+/* As many as the kernel follows in one lookup. */
+#define LINKS_MAX 40
 
 static int open_resolved(int root, const char *path, int flags,
                          uint64_t resolve, int *fd_out, struct err *e)
@@ -45,65 +48,110 @@ int tree_open_strict(int root, const char *path, int flags, int *fd_out,
     return open_resolved(root, path, flags, RESOLVE_NO_SYMLINKS, fd_out, e);
 }
 
-/* Each prefix is looked up from the root again: only so can a link in the
- * middle neither leave the root nor be followed by mkdir. */
-int tree_make_directory(int root, const char *path, int *fd_out, struct err *e)
+/*
+ * A link to what is not there: *path, whose part from begin to end it is,
+ * becomes what it means. mkdir(2) would not follow it; and where it leads has
+ * to be looked up from the root again.
+ */
+static int follow(int parent, char **path, size_t begin, size_t end,
+                  unsigned *links, struct err *e)
 {
-    _cleanup_free_ char *prefix = xstrdup(path);
+    _cleanup_free_ char *name = xstrndup(*path + begin, end - begin);
+    char target[PATH_MAX];
+    ssize_t n = readlinkat(parent, name, target, sizeof(target));
+    char *longer;
+
+    if (n < 0)
+        return err_errno(e, "read the link %.*s in the container", (int)end,
+                         *path);
+    if (++*links > LINKS_MAX)
+        return err_set(e, ELOOP, "%s in the container: too many links", *path);
+    longer = xasprintf("%.*s%.*s%s", target[0] == '/' ? 0 : (int)begin, *path,
+                       (int)n, target, *path + end);
+    free(*path);
+    *path = longer;
+    if (n == sizeof(target) || strlen(longer) >= PATH_MAX)
+        return err_set(e, ENAMETOOLONG, "a link in the container is too long");
+    return 0;
+}
+
+/* Each prefix is looked up from the root again: only so can a link in the
+ * middle neither leave the root nor be followed by mkdir. Gives 1 when *path
+ * changed and is to be begun anew. */
+static int make_directories(int root, char **path, unsigned *links, int *fd_out,
+                            struct err *e)
+{
     _cleanup_fd_ int parent = -1;
-    char *at = prefix;
+    size_t begin = 0, end = 0;
     int r = tree_open(root, "/", O_PATH | O_DIRECTORY, &parent, e);
 
     while (r == 0) {
+        _cleanup_free_ char *prefix = NULL;
         _cleanup_fd_ int next = -1;
-        char *name = at + strspn(at, "/");
-        char *end = name + strcspn(name, "/");
-        char saved = *end;
 
-        if (*name == '\0')
+        begin = end + strspn(*path + end, "/");
+        end = begin + strcspn(*path + begin, "/");
+        if (begin == end)
             break;
-        *end = '\0';
+        prefix = xstrndup(*path, end);
         r = tree_open(root, prefix, O_PATH | O_DIRECTORY, &next, e);
-        if (r == -ENOENT) {
-            if (mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-                return err_errno(e, "make the directory %s in the container",
-                                 prefix);
+        if (r == -ENOENT && mkdirat(parent, prefix + begin, 0755) == 0)
             r = tree_open(root, prefix, O_PATH | O_DIRECTORY, &next, e);
-        }
-        if (r < 0)
-            return r;
+        else if (r == -ENOENT && errno == EEXIST)
+            return follow(parent, path, begin, end, links, e) < 0 ? -e->code
+                                                                  : 1;
+        else if (r == -ENOENT)
+            r = err_errno(e, "make the directory %s in the container", prefix);
         close_fd(&parent);
         parent = steal_fd(&next);
-        *end = saved;
-        at = end;
     }
     if (r == 0)
         *fd_out = steal_fd(&parent);
     return r;
 }
 
+int tree_make_directory(int root, const char *path, int *fd_out, struct err *e)
+{
+    _cleanup_free_ char *at = xstrdup(path);
+    unsigned links = 0;
+    int r;
+
+    do
+        r = make_directories(root, &at, &links, fd_out, e);
+    while (r > 0);
+    return r;
+}
+
 int tree_make_file(int root, const char *path, int *fd_out, struct err *e)
 {
-    _cleanup_free_ char *directory = xstrdup(path);
-    _cleanup_fd_ int parent = -1;
-    _cleanup_fd_ int file = -1;
-    char *slash;
-    int r = tree_open(root, path, O_PATH, fd_out, e);
+    _cleanup_free_ char *at = xstrdup(path);
+    unsigned links = 0;
+    int r = tree_open(root, at, O_PATH, fd_out, e);
 
-    if (r != -ENOENT)
-        return r;
-    slash = strrchr(directory, '/');
-    if (!slash || slash[1] == '\0')
-        return err_set(e, EINVAL, "%s is no name for a file", path);
-    *slash = '\0';
-    r = tree_make_directory(root, directory, &parent, e);
-    if (r < 0)
-        return r;
-    file = openat(parent, slash + 1,
-                  O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (file < 0)
-        return err_errno(e, "make the file %s in the container", path);
-    return tree_open(root, path, O_PATH, fd_out, e);
+    while (r == -ENOENT) {
+        _cleanup_free_ char *directory = NULL;
+        _cleanup_fd_ int parent = -1, file = -1;
+        char *slash = strrchr(at, '/');
+
+        if (!slash || slash[1] == '\0')
+            return err_set(e, EINVAL, "%s is no name for a file", at);
+        directory = xstrndup(at, (size_t)(slash - at));
+        r = tree_make_directory(root, directory, &parent, e);
+        if (r < 0)
+            return r;
+        file =
+            openat(parent, slash + 1,
+                   O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (file >= 0)
+            return tree_open(root, at, O_PATH, fd_out, e);
+        if (errno != EEXIST)
+            return err_errno(e, "make the file %s in the container", at);
+        r = follow(parent, &at, (size_t)(slash + 1 - at), strlen(at), &links,
+                   e);
+        if (r == 0)
+            r = tree_open(root, at, O_PATH, fd_out, e);
+    }
+    return r;
 }
 
 static const struct {

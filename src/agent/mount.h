@@ -21,7 +21,8 @@ int tree_open(int root, const char *path, int flags, int *fd_out,
 int tree_open_strict(int root, const char *path, int flags, int *fd_out,
                      struct err *e);
 
-/* Makes what is missing of the directory (mode 0755) and opens it O_PATH. */
+/* Makes what is missing of the directory (mode 0755) and opens it O_PATH. Where
+ * a link leads to nothing, what it names beneath root is made, as runc does. */
 int tree_make_directory(int root, const char *path, int *fd_out, struct err *e);
 /* The same for an empty file in such a directory. */
 int tree_make_file(int root, const char *path, int *fd_out, struct err *e);

@@ -35,9 +35,19 @@ static void fill(const char *tree)
     put_link(tree, "magic", "/proc/1/root");
     put_link(tree, "loop", "loop");
     put_link(tree, "dangling", "/nowhere/at/all");
+    put_link(tree, "again", "home/../dangling/more");
+    put_link(tree, "climbs", "../../../lower/outside");
     put_link(tree, "data", "/home");
     put_directory(tree, "var");
     put_link(tree, "var/run", "/run");
+    put_link(tree, "file", "/nowhere/file");
+    for (int i = 0; i < 60; i++) {
+        char name[16], target[32];
+
+        (void)snprintf(name, sizeof(name), "chain%d", i);
+        (void)snprintf(target, sizeof(target), "made%d/../chain%d", i, i + 1);
+        put_link(tree, name, target);
+    }
 }
 
 static int start_rig(void **state)
@@ -212,6 +222,27 @@ static void test_hostile_destinations(void **state)
     expect(&create, "1\n1\n1\n1\n");
 }
 
+/* What a link leads to is made, within the container's tree. */
+static void test_dangling_destinations(void **state)
+{
+    struct proto_create create = rig_create(
+        "web1", "for f in /nowhere/at/all/x /nowhere/at/all/more "
+                "/lower/outside/y; do grep -c \" $f tmpfs \" /proc/mounts; "
+                "stat -c '%F %a %u' ${f%/*}; done; "
+                "grep -c ' /nowhere/file proc ' /proc/mounts; "
+                "readlink /dangling; readlink /again");
+
+    (void)state;
+    rig_add_mount(&create.container, "tmpfs", "t", "/dangling/x", 0, "");
+    rig_add_mount(&create.container, "tmpfs", "t", "/again", 0, "");
+    rig_add_mount(&create.container, "tmpfs", "t", "/climbs/y", 0, "");
+    rig_add_mount(&create.container, "bind", "/proc/cpuinfo", "/file",
+                  MS_BIND | MS_REC, "");
+    expect(&create, "1\ndirectory 755 0\n1\ndirectory 755 0\n"
+                    "1\ndirectory 755 0\n1\n"
+                    "/nowhere/at/all\nhome/../dangling/more\n");
+}
+
 static void expect_refused_mount(const char *type, const char *destination,
                                  uint64_t flags, const char *data, int code,
                                  const char *words)
@@ -230,7 +261,7 @@ static void test_refused_mounts(void **state)
     (void)state;
     expect_refused_mount("tmpfs", "/magic/tmp/x", 0, "", ELOOP, "/magic");
     expect_refused_mount("tmpfs", "/loop/x", 0, "", ELOOP, "loop");
-    expect_refused_mount("tmpfs", "/dangling/x", 0, "", ENOENT, "dangling");
+    expect_refused_mount("tmpfs", "/chain0", 0, "", ELOOP, "too many links");
     expect_refused_mount("tmpfs", "/etc/passwd", 0, "", ENOTDIR, "tmpfs");
     expect_refused_mount("nosuchfs", "/x", 0, "", ENODEV, "nosuchfs");
     expect_refused_mount("tmpfs", "/x", 0, "nosuch=1", EINVAL, "nosuch");
@@ -535,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_readonly_link),
         cmocka_unit_test(test_readonly_root),
         cmocka_unit_test(test_hostile_destinations),
+        cmocka_unit_test(test_dangling_destinations),
         cmocka_unit_test(test_refused_mounts),
         cmocka_unit_test(test_bind),
         cmocka_unit_test(test_cgroup_mount),
