@@ -154,6 +154,16 @@ class Host:
 
     # --- boot -------------------------------------------------------------
 
+    def prepare(self):
+        """What boot() boots from; builds it when it is not there."""
+        lock = self.lock()
+        try:
+            self.state = self.load_state()
+            keep = self.state["image"] if self.alive() else None
+            dom0.ensure(self.wanted, LAB, IMAGE_LOG, keep)
+        finally:
+            os.close(lock)
+
     def boot(self, accel="auto", wait=0):
         lock = self.lock()
         try:
