@@ -473,7 +473,7 @@ def mount_no_destination(world):
 
 
 @case("bad input: 10^5 mounts",
-      "refused within seconds, and the host goes on", only="domus")
+      "refused within seconds, and the host goes on", only="domus", full=True)
 def mounts_100000(world):
     def change(config):
         config["mounts"] += [mount("/m/%d" % n, "tmpfs", "t")

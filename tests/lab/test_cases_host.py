@@ -83,7 +83,7 @@ def shim_does_not_leak_after_failures(world):
 
 
 @case("containerd TestShimOOMScore", "the shim's oom_score_adj is as runc's",
-      as_runc=True)
+      as_runc=True, full=True)
 def shim_oom_score(world):
     return local.read("/proc/%d/oom_score_adj" % shim_of(world.shared()))
 
@@ -288,7 +288,8 @@ def hook_fails(world):
         has("the error", error.message, "hook")
 
 
-@case("runc hooks.bats: poststop", "it runs when the task is deleted")
+@case("runc hooks.bats: poststop", "it runs when the task is deleted",
+      full=True)
 def hook_poststop(world):
     with hook_allowed():
         world.run(["true"], change=hooked(
@@ -297,7 +298,7 @@ def hook_poststop(world):
 
 
 @case("runc hooks.bats: startContainer",
-      "it runs in the container, before the process")
+      "it runs in the container, before the process", full=True)
 def hook_start_container(world):
     result = world.run(["cat", "/tmp/hooked"], change=hooked(
         "startContainer", "/bin/sh", ["sh", "-c", "echo in > /tmp/hooked"]))
@@ -305,7 +306,8 @@ def hook_start_container(world):
 
 
 @case("host policy of hooks",
-      "a hook that domus.conf does not name is refused", only="domus")
+      "a hook that domus.conf does not name is refused", only="domus",
+      full=True)
 def hook_not_allowed(world):
     error = world.refused(["true"], change=hooked(
         "createRuntime", "/bin/touch", ["touch", HOOK_FILE]))
@@ -324,7 +326,8 @@ def debian(world):
     return world.shared("debian", image=house.DEBIAN, change=change)
 
 
-@case("Kata k8s-inotify", "a change of a file is told to who watches it")
+@case("Kata k8s-inotify", "a change of a file is told to who watches it",
+      full=True)
 def inotify(world):
     container = debian(world)
     added = container.exec_start(["perl", "-e", """

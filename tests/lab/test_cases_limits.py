@@ -234,7 +234,7 @@ def container_list_stats(world):
 
 
 @case("containerd TestDeletedContainerMetrics",
-      "after its deletion a task has no figures")
+      "after its deletion a task has no figures", full=True)
 def deleted_container_metrics(world):
     with world.container(["true"]) as container:
         container.start().wait()
@@ -283,7 +283,7 @@ def pause_exec(world):
 
 
 @case("runc pause.bats: kill",
-      "a task that is killed while it is paused ends")
+      "a task that is killed while it is paused ends", full=True)
 def pause_kill(world):
     with world.container(["sleep", "1000"]) as container:
         init = container.start(null=True)
@@ -335,7 +335,8 @@ def container_events(world):
         same("the last event", topics[-1][0], "/tasks/delete")
 
 
-@case("containerd TestRegressionIssue4769", "one exit event for one end")
+@case("containerd TestRegressionIssue4769", "one exit event for one end",
+      full=True)
 def regression_issue_4769(world):
     with Events(world.client.path) as events, \
             world.container(["true"]) as container:
@@ -348,7 +349,7 @@ def regression_issue_4769(world):
 
 
 @case("containerd TestRegressionIssue6429",
-      "no exit event when there was no program to run")
+      "no exit event when there was no program to run", full=True)
 def regression_issue_6429(world):
     with Events(world.client.path) as events:
         with world.container(["nothing-like-this"]) as container:

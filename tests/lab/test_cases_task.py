@@ -116,7 +116,8 @@ def container_pty(world):
     same("the output", result.out, b"hello\r\n")
 
 
-@case("containerd TestContainerHostname", "it has the host name of its config")
+@case("containerd TestContainerHostname", "it has the host name of its config",
+      full=True)
 def container_hostname(world):
     def change(config):
         config["hostname"] = "myhostname"
@@ -253,7 +254,7 @@ def container_large_exec_args(world):
 
 
 @case("containerd TestContainerExecLargeOutputWithTTY",
-      "20,000 lines through a terminal: not a byte is lost")
+      "20,000 lines through a terminal: not a byte is lost", full=True)
 def container_exec_large_output_with_tty(world):
     result = world.shared().exec(["sh", "-c", "seq 1 20000"], terminal=True)
     same("the status", result.status, 0)
@@ -320,7 +321,7 @@ def container_restart(world):
 
 
 @case("cri-integration TestSharedPidMultiProcessContainerStop",
-      "when init dies, the processes that it left die with it")
+      "when init dies, the processes that it left die with it", full=True)
 def shared_pid_multi_process_container_stop(world):
     with world.container(["sh", "-c", "sleep 1000 & echo ready; read x"]) \
             as container:

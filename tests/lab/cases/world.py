@@ -35,18 +35,28 @@ class Reader(threading.Thread):
         self.data = bytearray()
         self.lock = threading.Condition()
         self.held = False
-        self.stopped = False
         self.ended = False
+        # A hundred threads that look five times a second would be a load.
+        self.stopped = os.eventfd(0)
         self.start()
+
+    def stop(self):
+        with self.lock:
+            self.held = False
+            if not self.ended:
+                os.eventfd_write(self.stopped, 1)
 
     def run(self):
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
-        while not self.stopped:
-            events = 0 if self.held else \
-                next((e for _, e in poll.poll(200)), 0)
-            if self.held:
+        poll.register(self.stopped, select.POLLIN)
+        while True:
+            while self.held:
                 time.sleep(0.05)
+            found = dict(poll.poll())
+            if self.stopped in found:
+                break
+            events = found.get(self.fd, 0)
             piece = b""
             if events & select.POLLIN:
                 with contextlib.suppress(BlockingIOError):
@@ -59,6 +69,7 @@ class Reader(threading.Thread):
                 break
         os.close(self.fd)
         with self.lock:
+            os.close(self.stopped)
             self.ended = True
             self.lock.notify_all()
 
@@ -116,7 +127,7 @@ class Streams:
     def close(self):
         self.close_stdin()
         for reader in self.readers.values():
-            reader.stopped = True
+            reader.stop()
         for reader in self.readers.values():
             reader.join(2)
         shutil.rmtree(self.directory, ignore_errors=True)
