@@ -6,7 +6,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/resource.h>
 
 #include "domus/link.h"
 #include "domus/loop.h"
@@ -28,7 +27,6 @@ struct agent {
     struct link *link;            /* owned */
     struct container *containers; /* owned, a list */
     int cgroup;                   /* owned; containers' groups are beneath */
-    struct rlimit files;          /* for its children, before it raised it */
     bool welcomed;
 };
 

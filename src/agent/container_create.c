@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -84,10 +83,8 @@ static int spawn(struct container *c, const struct child *child, struct err *e)
 
     if (pid < 0)
         return err_errno(e, "make the first process of container %s", c->id);
-    if (pid == 0) {
-        (void)setrlimit(RLIMIT_NOFILE, &c->agent->files);
+    if (pid == 0)
         child_run(child);
-    }
     c->pid = (pid_t)pid;
     return 0;
 }

@@ -324,7 +324,6 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
         .cgroup = c->cgroup,
         .stdio = stdio->process,
         .terminal = stdio->terminal[0] ? stdio->terminal : NULL,
-        .files = c->agent->files,
     };
     int ends[2];
 

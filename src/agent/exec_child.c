@@ -69,9 +69,7 @@ static _Noreturn void exec_child_run(const struct exec_child *child)
     char *program;
 
     start_reset_signals();
-    if (setrlimit(RLIMIT_NOFILE, &child->files) < 0)
-        (void)err_errno(&e, "set the limit of open files");
-    if (e.code || start_take_stdio(stdio, child->terminal, &e) < 0 ||
+    if (start_take_stdio(stdio, child->terminal, &e) < 0 ||
         join(child, &e) < 0 || start_keep_only(&sync, &e) < 0 ||
         process_become(p, child->seal, &e) < 0 ||
         process_find_program(p, &program, &e) < 0) {

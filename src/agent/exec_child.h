@@ -5,7 +5,6 @@
 #ifndef AGENT_EXEC_CHILD_H
 #define AGENT_EXEC_CHILD_H
 
-#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "domus/err.h"
@@ -21,7 +20,6 @@ struct exec_child {
     int sync;
     const int *stdio;     /* what becomes 0, 1 and 2 */
     const char *terminal; /* its path, or NULL */
-    struct rlimit files;  /* what the agent had before it raised its own */
 };
 
 /*

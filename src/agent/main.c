@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,8 +18,7 @@
 #include "domus/mem.h"
 #include "early.h"
 
-/* A container's EXECS_MAX with five each, for a pod of some containers. */
-#define OPEN_FILES 65536
+#define OPEN_FILES 1048576 /* the kernel's own upper bound, fs.nr_open */
 
 static struct agent agent = {.cgroup = -1};
 
@@ -104,19 +104,36 @@ static void protect_self(void)
     session_warn(&agent, &e);
 }
 
-/* Each exec has some, and there may be many. A machine for tests may not allow
- * more than the hard limit. */
-static int raise_file_limit(struct err *e)
-{
-    struct rlimit raised = {.rlim_cur = OPEN_FILES, .rlim_max = OPEN_FILES};
+/*
+ * The limits that the agent has and each process begins with, where its config
+ * says nothing: those that runc passes on from containerd's unit. The tables
+ * are the guest's own, so that its memory is what bounds them. A machine for
+ * tests may not allow more than it has.
+ */
+static const struct {
+    int resource;
+    rlim_t value;
+} limits[] = {
+    {RLIMIT_NOFILE, OPEN_FILES}, /* each exec has some in the agent, too */
+    {RLIMIT_NPROC, RLIM_INFINITY},
+    {RLIMIT_CORE, RLIM_INFINITY},
+};
 
-    if (getrlimit(RLIMIT_NOFILE, &agent.files) < 0)
-        return err_errno(e, "read the limit of open files");
-    if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-        return 0;
-    raised.rlim_cur = raised.rlim_max = agent.files.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &raised) < 0)
-        return err_errno(e, "raise the limit of open files");
+static int raise_limits(struct err *e)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+        struct rlimit raised = {limits[i].value, limits[i].value};
+
+        if (setrlimit(limits[i].resource, &raised) == 0)
+            continue;
+        if (errno != EPERM)
+            return err_errno(e, "set resource limit %d", limits[i].resource);
+        if (getrlimit(limits[i].resource, &raised) < 0)
+            return err_errno(e, "read resource limit %d", limits[i].resource);
+        raised.rlim_cur = raised.rlim_max;
+        if (setrlimit(limits[i].resource, &raised) < 0)
+            return err_errno(e, "raise resource limit %d", limits[i].resource);
+    }
     return 0;
 }
 
@@ -127,7 +144,7 @@ static int run(struct err *e)
     int r = watch_signals(&signals, e);
 
     if (r == 0)
-        r = raise_file_limit(e);
+        r = raise_limits(e);
     if (r == 0)
         r = early_devices(e);
     /* First of all the channel: the host waits for it to appear, and connects
