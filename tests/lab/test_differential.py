@@ -96,7 +96,8 @@ def read_terminal(fd):
 
 
 def outcome(status, out, err):
-    text = out.decode(errors="replace")
+    # Two terminals, one behind the other, each add a return.
+    text = out.decode(errors="replace").replace("\r\r\n", "\n")
     if "zzz=end" not in text and status and "ctr: " in text + err:
         words = (text + err).strip().split("ctr: ")[-1]
         return Outcome(refusal=words.replace("\n", "; "))
