@@ -73,7 +73,7 @@ struct creation {
  * runs as soon as something is asked of the guest. */
 enum domain_state {
     DOMAIN_AWAKE,
-    DOMAIN_FALLING, /* CTL_PAUSE is under way */
+    DOMAIN_FALLING, /* its last figures or CTL_PAUSE are under way */
     DOMAIN_ASLEEP,
     DOMAIN_WAKING,
 };

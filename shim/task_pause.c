@@ -34,24 +34,11 @@ void task_fail_sleepers(struct task *task, const struct err *why)
     }
 }
 
-static void domain_resumed(void *context, const struct packet *reply,
-                           const struct err *why)
+static void awake(struct task *task)
 {
-    struct task *task = context;
-    struct sleeper *sleeper;
-    struct err e;
+    struct sleeper *sleeper = steal_ptr(&task->sleepers);
 
-    (void)reply;
-    task->domain = why ? DOMAIN_ASLEEP : DOMAIN_AWAKE;
-    if (why) {
-        e = *why;
-        if (e.code == ENOENT)
-            e.code = EAGAIN;
-        (void)err_wrap(&e, "resuming the domain");
-        task_fail_sleepers(task, &e);
-        return;
-    }
-    sleeper = steal_ptr(&task->sleepers);
+    task->domain = DOMAIN_AWAKE;
     while (sleeper) {
         struct sleeper *next = sleeper->next;
 
@@ -60,6 +47,25 @@ static void domain_resumed(void *context, const struct packet *reply,
         sleeper_free(sleeper);
         sleeper = next;
     }
+}
+
+static void domain_resumed(void *context, const struct packet *reply,
+                           const struct err *why)
+{
+    struct task *task = context;
+    struct err e;
+
+    (void)reply;
+    if (!why) {
+        awake(task);
+        return;
+    }
+    task->domain = DOMAIN_ASLEEP;
+    e = *why;
+    if (e.code == ENOENT)
+        e.code = EAGAIN;
+    (void)err_wrap(&e, "resuming the domain");
+    task_fail_sleepers(task, &e);
 }
 
 static void wake(struct task *task)
@@ -206,13 +212,15 @@ static void last_stats(void *context, const struct proto_message *reply,
         log_warn("figures of the container: %s", why->text);
     if (task->init.state != TASK_PAUSING || task->ended) {
         paused(task);
+        awake(task);
         return;
     }
-    task->domain = DOMAIN_FALLING;
     control_request(task->control, CTL_PAUSE, NULL, TASK_DOMAIN_MS,
                     domain_paused, task);
 }
 
+/* The guest answers in order. What is asked after its last figures would meet a
+ * domain that stands still, so it waits from here on. */
 static void frozen(void *context, const struct proto_message *reply,
                    const struct err *why)
 {
@@ -226,7 +234,9 @@ static void frozen(void *context, const struct proto_message *reply,
     }
     message.body.process.container = task->id;
     message.body.process.exec = (char *)"";
+    buf_clear(&task->stats);
     task_request(task, &message, TASK_ANSWER_MS, last_stats, task);
+    task->domain = DOMAIN_FALLING;
 }
 
 void task_pause(struct task *task, const Task__TaskRequest *request,

@@ -244,6 +244,42 @@ def a_domain_is_woken_before_its_guest_is_asked(host, puppet, c):
         puppet.seen.count("ctl RESUME") == 1, puppet.seen
 
 
+def while_it_falls_asleep(c, puppet, then=lambda: None):
+    """Pauses; Pids is asked for between the last figures and CTL_PAUSE."""
+    asked = []
+
+    def ask():
+        asked.append(c.begin("Pids"))
+        c.call("State")  # so that the shim has read it
+        then()
+    puppet.before["guest STATS"] = ask
+    pause = c.begin("Pause")
+    eventually("Pids is asked", lambda: asked)
+    return pause, asked[0]
+
+
+@with_puppet
+def what_is_asked_while_it_falls_asleep(host, puppet, c):
+    up(c)
+    pause, pids = while_it_falls_asleep(c, puppet)
+    c.end(pause)
+    assert c.end(pids)["processes"]
+    assert puppet.seen[-4:] == ["guest STATS", "ctl PAUSE", "ctl RESUME",
+                                "guest PIDS"], puppet.seen
+
+
+@with_puppet
+def it_ends_while_it_falls_asleep(host, puppet, c):
+    up(c)
+    pause, pids = while_it_falls_asleep(
+        c, puppet, lambda: puppet.exited(c.id, "", 3))
+    with failing(9, "has ended"):
+        c.end(pause)
+    assert c.end(pids)["processes"]
+    assert "ctl PAUSE" not in puppet.seen, puppet.seen
+    assert c.wait() == 3
+
+
 @with_puppet
 def a_domain_that_does_not_wake(host, puppet, c):
     up(c)
