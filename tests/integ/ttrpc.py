@@ -272,12 +272,14 @@ class EventsServer:
                 event = envelope["event"]
                 schema = EVENTS.get(event["type_url"])
                 value = decode(schema, event["value"]) if schema else {}
+                # close() comes before both or after both: an event whose
+                # answer is lost comes a second time.
                 with self.lock:
+                    connection.sendall(frame(stream, RESPONSE, encode(
+                        RESPONSE_SCHEMA, {"status": None, "payload": b""})))
                     self.events.append((envelope["namespace"],
                                         envelope["topic"], value))
                     self.lock.notify_all()
-                connection.sendall(frame(stream, RESPONSE, encode(
-                    RESPONSE_SCHEMA, {"status": None, "payload": b""})))
         except (EOFError, OSError):
             connection.close()
 
@@ -304,11 +306,12 @@ class EventsServer:
         except OSError:
             pass
         self.socket.close()
-        for connection in self.connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            connection.close()
+        with self.lock:
+            for connection in self.connections:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                connection.close()
         if os.path.exists(self.path):
             os.unlink(self.path)
