@@ -32,17 +32,17 @@ def no_command():
               "no such file")
 
 
-@test("a command that is not in PATH")
+@test("a command that is not in PATH", full=True)
 def not_in_path():
     must_fail(run(["no-such-command"]), "no-such-command", "not found")
 
 
-@test("a command that may not be executed")
+@test("a command that may not be executed", full=True)
 def not_executable():
     must_fail(run(["/etc/passwd"]), "/etc/passwd", "permission denied")
 
 
-@test("a working directory that is a file")
+@test("a working directory that is a file", full=True)
 def bad_directory():
     must_fail(run(["true"], options=("--cwd", "/etc/passwd")), "/etc/passwd")
 
@@ -200,25 +200,25 @@ def wrong_kernel():
         must_fail(run(["true"]), "vmlinux", "digest")
 
 
-@test("no kernel", domus_only=True)
+@test("no kernel", domus_only=True, full=True)
 def no_kernel():
     with alternative(vmlinux=None):
         must_fail(run(["true"]), "vmlinux", "no such file")
 
 
-@test("no initramfs", domus_only=True)
+@test("no initramfs", domus_only=True, full=True)
 def no_initramfs():
     with alternative(initramfs_cpio=None):
         must_fail(run(["true"]), "initramfs", "no such file")
 
 
-@test("no list of digests", domus_only=True)
+@test("no list of digests", domus_only=True, full=True)
 def no_digests():
     with alternative(guest_sha256=None):
         must_fail(run(["true"]), "guest.sha256")
 
 
-@test("a kernel that is none", domus_only=True)
+@test("a kernel that is none", domus_only=True, full=True)
 def not_a_kernel():
     data = b"this is no kernel\n" * 1000
     with alternative(vmlinux=data, guest_sha256=digests(
@@ -261,7 +261,7 @@ def silent_guest():
         must_fail(run(["true"]), "this init has nothing to say")
 
 
-@test("a guest without an init", domus_only=True)
+@test("a guest without an init", domus_only=True, full=True)
 def no_init():
     data = archive([("dev", 0o040755, b"", (0, 0)),
                     ("TRAILER!!!", 0, b"", (0, 0))])

@@ -347,7 +347,7 @@ def runtime_handler(world):
 
 
 @case("cri-integration TestContainerIOLeakAfterStartFailed",
-      "when the start fails, its streams are closed")
+      "when the start fails, its streams are closed", full=True)
 def container_io_leak_after_start_failed(world):
     with world.container(["nothing-like-this"]) as container:
         error_of(container.start)
@@ -375,7 +375,7 @@ def holds(pid, directory):
 
 
 @case("crun: a root without /proc, /sys and /dev",
-      "the mount points are made, as on runc", as_runc=True)
+      "the mount points are made, as on runc", as_runc=True, full=True)
 def root_without_mount_points(world):
     with Root() as root:
         for name in ("proc", "sys", "dev", "run"):
@@ -394,7 +394,7 @@ def container_delete_running(world):
     same("an exec after it", world.shared().sh("echo fine"), "fine")
 
 
-@case("H13: a config of 3 MB", "refused or run, within a minute")
+@case("H13: a config of 3 MB", "refused or run, within a minute", full=True)
 def config_big(world):
     def change(config):
         config["annotations"] = dict(config.get("annotations", {}),

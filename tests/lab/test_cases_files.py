@@ -162,7 +162,8 @@ def readonly_directory(world):
 
 
 @case("critest MaskedPaths and ReadonlyPaths of /proc",
-      "what is masked in /proc cannot be read, nor can /proc/sys be written")
+      "what is masked in /proc cannot be read, nor can /proc/sys be written",
+      full=True)
 def proc_paths(world):
     container = world.shared()
     for path in ("/proc/timer_list", "/proc/kcore", "/proc/keys"):
@@ -172,7 +173,8 @@ def proc_paths(world):
         "read-only")
 
 
-@case("critest ReadonlyRootfs", "the root is read-only, mounts in it are not")
+@case("critest ReadonlyRootfs", "the root is read-only, mounts in it are not",
+      full=True)
 def readonly_rootfs(world):
     def change(config):
         config["root"]["readonly"] = True
@@ -278,7 +280,8 @@ def rootfs_propagation(world):
 
 
 @case("Kata k8s-privileged",
-      "every capability, no mask: it may mount, and write to /proc/sys")
+      "every capability, no mask: it may mount, and write to /proc/sys",
+      full=True)
 def privileged(world):
     def change(config):
         linux = config["linux"]
@@ -343,7 +346,7 @@ def prohibit_symlink_proc(world):
 
 
 @case("runc mask.bats: prohibit symlink /sys",
-      "an image whose /sys is a symbolic link is refused")
+      "an image whose /sys is a symbolic link is refused", full=True)
 def prohibit_symlink_sys(world):
     refused_with_link(world, "sys")
 
@@ -369,7 +372,7 @@ def mount_symlink(world):
 
 
 @case("runc mounts.bats: tmpfs mount with absolute symlink",
-      "an absolute link in the middle is resolved in the root")
+      "an absolute link in the middle is resolved in the root", full=True)
 def tmpfs_absolute_symlink(world):
     through(world, "/link/below", {"link": "/real"}, ("real",),
             expect="/real/below")
@@ -453,7 +456,8 @@ def mount_unknown_type(world):
     refused_mount(world, mount("/x", "no-such-fs", "none"))
 
 
-@case("crun test_mounts, unknown option", "an unknown option is refused")
+@case("crun test_mounts, unknown option", "an unknown option is refused",
+      full=True)
 def mount_unknown_option(world):
     refused_mount(world, mount("/x", "tmpfs", "tmpfs", "no-such-option=1"))
 

@@ -280,7 +280,7 @@ def container_hook(world):
 
 
 @case("runc hooks.bats: a hook that fails",
-      "the start fails, and says which hook")
+      "the start fails, and says which hook", full=True)
 def hook_fails(world):
     with hook_allowed():
         error = world.refused(["true"], change=hooked(

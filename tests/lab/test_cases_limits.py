@@ -216,7 +216,7 @@ def container_stats(world):
 
 
 @case("containerd TestContainerMetrics", "figures of cgroup v2, of the task",
-      cgroup2=True)
+      cgroup2=True, full=True)
 def container_metrics(world):
     same("their type", figures(world.shared())["type_url"],
          "io.containerd.cgroups.v2.Metrics")
@@ -387,7 +387,8 @@ def filtered(world):
 
 
 @case("critest seccomp localhost",
-      "a call that the profile denies fails with the profile's error")
+      "a call that the profile denies fails with the profile's error",
+      full=True)
 def seccomp_localhost(world):
     has("the error", filtered(world).exec(["mkdir", "/tmp/x"]).err,
         "no space left")

@@ -25,7 +25,8 @@ def container_start(world):
         same("the status at deletion", seen["exit_status"], 7)
 
 
-@case("containerd TestContainerOutput", "what a process writes comes out")
+@case("containerd TestContainerOutput", "what a process writes comes out",
+      full=True)
 def container_output(world):
     result = world.run(["echo", "kingkong"])
     same("the status", result.status, 0)
@@ -67,7 +68,7 @@ def container_pids_exec(world):
         same("the status", added.result().status, 137)
 
 
-@case("containerd TestContainerKill", "SIGKILL ends it with 137")
+@case("containerd TestContainerKill", "SIGKILL ends it with 137", full=True)
 def container_kill(world):
     with world.container(["sleep", "1000"]) as container:
         init = container.start()
@@ -313,7 +314,7 @@ def issue_10589(world):
 
 
 @case("cri-integration TestContainerRestart",
-      "a container whose task was deleted gets another task")
+      "a container whose task was deleted gets another task", full=True)
 def container_restart(world):
     with world.container(["echo", "once more"]) as container:
         for _ in range(2):

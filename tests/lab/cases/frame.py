@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 SHARED_FILES = (HERE, os.path.realpath(os.path.join(
     HERE, "../../integ/protobuf.py")))
 RUNTIMES = {DOMUS: "domus", RUNC: "runc"}
-FULL, BOTH = "--full", "--both"
+BOTH = "--both"
 
 UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 # ctr asks for shares of processors, which no guest has where the machine's
@@ -146,9 +146,9 @@ def nothing_left():
 
 
 def chosen(words):
-    full, both = FULL in words, BOTH in words
+    both = BOTH in words
     for each in CASES:
-        if each.full and not full or each.cgroup2 and not UNIFIED:
+        if each.full and not tap.FULL or each.cgroup2 and not UNIFIED:
             continue
         for runtime in dict.fromkeys((tap.RUNTIME,) + (RUNC,) * both):
             if each.only in (None, RUNTIMES[runtime]):
@@ -175,7 +175,7 @@ def program():
     for each, runtime in chosen(words):
         beside = " (runc)" if runtime != tap.RUNTIME else ""
         tap.test(each.name + beside)(trial(each, runtime))
-    sys.argv[1:] = [word for word in words if word not in (FULL, BOTH)]
+    sys.argv[1:] = [word for word in words if word != BOTH]
     if local.LOCAL:
         local.prepare()
         last = "nothing is left behind"
@@ -195,8 +195,6 @@ def program():
 
 
 def main(path):
-    if os.environ.get("DOMUS_FULL"):
-        sys.argv.append(FULL)
     if os.environ.get("DOMUS_CASES_RUNTIME") == "both":
         sys.argv.append(BOTH)
     if local.LOCAL:
