@@ -14,8 +14,8 @@ from tap import Failure, allow, same, until
 EXECS = 10000
 AT_ONCE = 64
 # Odd and prime, so that a lost page or message cannot fit again.
-PIECE = 65521
-PIECES = 16389  # just over 1 GiB
+PIECE = 1048573
+PIECES = 1025  # just over 1 GiB
 STOP_EACH = 64 << 20
 STOP_SECONDS = 3
 RESIZES = 5000
