@@ -50,14 +50,6 @@ def update(container, **resources):
             "type_url": RESOURCES_URL, "value": oci.dump(resources)})
 
 
-def figures(container):
-    found = container.world.client.call(
-        "tasks.Metrics", filters=["id==" + container.name])["metrics"]
-    same("the number of answers", len(found), 1)
-    same("whose", found[0]["id"], container.name)
-    return found[0]["data"]
-
-
 def parsed(data):
     """The figures of cgroup v2 that are looked at here."""
     try:
@@ -204,9 +196,9 @@ def oom(world):
       cgroup2=True)
 def container_stats(world):
     container = limited(world)
-    before = parsed(figures(container))
+    before = parsed(container.figures())
     container.sh("i=0; while [ $i -lt 30000 ]; do i=$((i + 1)); done")
-    after = parsed(figures(container))
+    after = parsed(container.figures())
     same("the limit of memory", after["memory"]["usage_limit"], 64 * MB)
     if not 0 < after["memory"]["usage"] <= 64 * MB:
         raise Failure("memory: %s" % after)
@@ -218,7 +210,7 @@ def container_stats(world):
 @case("containerd TestContainerMetrics", "figures of cgroup v2, of the task",
       cgroup2=True, full=True)
 def container_metrics(world):
-    same("their type", figures(world.shared())["type_url"],
+    same("their type", world.shared().figures()["type_url"],
          "io.containerd.cgroups.v2.Metrics")
 
 
