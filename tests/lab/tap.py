@@ -24,7 +24,7 @@ MODULES = ("tap.py", "house.py")
 DOMUS = "io.containerd.domus.v2"
 RUNTIME = os.environ.get("RUNTIME", DOMUS)
 FULL = bool(os.environ.get("DOMUS_FULL"))
-PROGRAM_SECONDS = 3000
+PROGRAM_SECONDS = 7000 if FULL else 3000
 TEST_SECONDS = 420
 
 TESTS = []
