@@ -126,13 +126,18 @@ struct job_list_result {
     struct job_listed_list domains;
 };
 
+/* Of both notices: domids are given again, and a notice may come late, so that
+ * only with its UUID, as JOB_WATCH had it, is a domain the one that is meant.
+ */
 struct job_channel {
     uint32_t domid;
+    char *uuid;
     char *channel; /* as in struct ctl_sandbox */
 };
 
 struct job_died {
     uint32_t domid;
+    char *uuid;
     char *reason;
 };
 

@@ -20,6 +20,7 @@ struct watched {
     struct watched *next; /* owned */
     uint32_t domid;
     libxl_uuid uuid;
+    char *uuid_text; /* owned: as domusd wrote it, and is told */
     bool channel_watched;
     unsigned int bad_values;
 };
@@ -67,13 +68,15 @@ static void domain_forget(struct watcher *w, struct watched *d)
     if (*p)
         *p = d->next;
     channel_unwatch(w, d);
+    free(d->uuid_text);
     free(d);
 }
 
-static void died(struct watcher *w, uint32_t domid, const char *reason)
+static void died(struct watcher *w, const struct watched *d, const char *reason)
 {
     _cleanup_free_ char *text = xstrdup(reason);
-    struct job_died body = {.domid = domid, .reason = text};
+    struct job_died body = {
+        .domid = d->domid, .uuid = d->uuid_text, .reason = text};
     int r = packet_send(w->fd, &job_protocol, JOB_DIED, 0, &body, w->e);
 
     if (r < 0)
@@ -99,7 +102,7 @@ static void channel_check(struct watcher *w, struct watched *d)
     _cleanup_free_ char *untrusted_port =
         xs_read(w->xl.xs, XBT_NULL, node, &length);
     _cleanup_free_ char *channel = NULL;
-    struct job_channel body = {.domid = d->domid};
+    struct job_channel body = {.domid = d->domid, .uuid = d->uuid_text};
     int r;
 
     if (!untrusted_port)
@@ -125,8 +128,7 @@ static bool death_check(struct watcher *w, struct watched *d)
 {
     struct err ignored;
     libxl_dominfo info;
-    uint32_t domid = d->domid;
-    int r = xl_domain_find(&w->xl, domid, &d->uuid, &info, &ignored);
+    int r = xl_domain_find(&w->xl, d->domid, &d->uuid, &info, &ignored);
 
     if (r < 0 && r != -ESRCH) {
         log_warn("%s", ignored.text);
@@ -136,8 +138,8 @@ static bool death_check(struct watcher *w, struct watched *d)
         libxl_dominfo_dispose(&info);
         return false;
     }
+    died(w, d, r < 0 ? "destroyed" : xl_reason(&info));
     domain_forget(w, d);
-    died(w, domid, r < 0 ? "destroyed" : xl_reason(&info));
     if (r == 0)
         libxl_dominfo_dispose(&info);
     return true;
@@ -211,6 +213,7 @@ static int watch(struct watcher *w, const struct job_domain *domain)
     d = xcalloc(1, sizeof(*d));
     d->domid = domain->domid;
     d->uuid = uuid;
+    d->uuid_text = xstrdup(domain->uuid);
     d->next = w->domains;
     w->domains = d;
     if (death_check(w, d))

@@ -96,6 +96,7 @@ static const struct wire_desc list_result_desc =
 
 static const struct wire_field channel_fields[] = {
     WIRE_FIELD(job_channel, domid, WIRE_U32),
+    WIRE_FIELD(job_channel, uuid, WIRE_STRING, .max = WORD_MAX),
     WIRE_FIELD(job_channel, channel, WIRE_STRING, .max = 256),
 };
 static const struct wire_desc channel_desc =
@@ -103,6 +104,7 @@ static const struct wire_desc channel_desc =
 
 static const struct wire_field died_fields[] = {
     WIRE_FIELD(job_died, domid, WIRE_U32),
+    WIRE_FIELD(job_died, uuid, WIRE_STRING, .max = WORD_MAX),
     WIRE_FIELD(job_died, reason, WIRE_STRING, .max = WORD_MAX),
 };
 static const struct wire_desc died_desc = WIRE_DESC(job_died, died_fields);

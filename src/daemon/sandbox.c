@@ -201,33 +201,36 @@ void sandbox_domain_died(struct sandbox *sandbox, const char *reason)
     sandbox_notify_died(sandbox);
 }
 
-static struct sandbox *find_domain(struct daemon *daemon, uint32_t domid)
+static struct sandbox *find_domain(struct daemon *daemon, uint32_t domid,
+                                   const char *uuid)
 {
     for (struct sandbox *s = daemon->sandboxes; s; s = s->next)
-        if (s->record.domid == domid && s->state != SANDBOX_DYING)
+        if (s->record.domid == domid && strcmp(s->record.uuid, uuid) == 0 &&
+            s->state != SANDBOX_DYING)
             return s;
     return NULL;
 }
 
-static void on_channel(void *context, uint32_t domid, const char *channel)
+static void on_channel(void *context, const struct job_channel *channel)
 {
-    struct sandbox *sandbox = find_domain(context, domid);
+    struct sandbox *sandbox =
+        find_domain(context, channel->domid, channel->uuid);
 
     /* A new watcher tells again what is known. */
     if (!sandbox || sandbox->channel)
         return;
     loop_remove_timer(&sandbox->start_deadline);
-    sandbox->channel = xstrdup(channel);
+    sandbox->channel = xstrdup(channel->channel);
     if (sandbox_is_up(sandbox))
         sandbox_notify_channel(sandbox);
 }
 
-static void on_died(void *context, uint32_t domid, const char *reason)
+static void on_died(void *context, const struct job_died *died)
 {
-    struct sandbox *sandbox = find_domain(context, domid);
+    struct sandbox *sandbox = find_domain(context, died->domid, died->uuid);
 
     if (sandbox)
-        sandbox_domain_died(sandbox, reason);
+        sandbox_domain_died(sandbox, died->reason);
 }
 
 const struct watch_handler sandbox_watch_handler = {

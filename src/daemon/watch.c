@@ -106,11 +106,9 @@ static void readable(void *context, short revents)
     watch->respawn_ms = RESPAWN_FIRST_MS;
     body = packet.body;
     if (packet.type == JOB_CHANNEL)
-        watch->handler->channel(watch->context, body->channel.domid,
-                                body->channel.channel);
+        watch->handler->channel(watch->context, &body->channel);
     else if (packet.type == JOB_DIED)
-        watch->handler->died(watch->context, body->died.domid,
-                             body->died.reason);
+        watch->handler->died(watch->context, &body->died);
     else if (packet.type == JOB_RESULT && body->result.code)
         log_warn("watcher: %s", body->result.text);
     packet_clear(&job_protocol, &packet);

@@ -12,8 +12,10 @@
 struct watch;
 
 struct watch_handler {
-    void (*channel)(void *context, uint32_t domid, const char *channel);
-    void (*died)(void *context, uint32_t domid, const char *reason);
+    /* Of any domain that was ever watched: a notice may come late, when its
+     * domid is another one's. */
+    void (*channel)(void *context, const struct job_channel *channel);
+    void (*died)(void *context, const struct job_died *died);
 };
 
 /* program: see spawn.h; borrowed. */

@@ -357,7 +357,8 @@ static void look_at(struct watched *w)
     if (!w->told_channel && access(path, F_OK) == 0 &&
         listening(w->domid, w->uuid)) {
         _cleanup_free_ char *channel = xasprintf("unix:%s", path);
-        struct job_channel c = {.domid = w->domid, .channel = channel};
+        struct job_channel c = {
+            .domid = w->domid, .uuid = w->uuid, .channel = channel};
 
         w->told_channel = true;
         answer(JOB_CHANNEL, 0, &c);
@@ -368,7 +369,8 @@ static bool look_for_end(struct watched *w)
 {
     bool there = is_domain(w->domid, w->uuid);
     _cleanup_free_ char *reason = fact_read(w->domid, "reason");
-    struct job_died died = {.domid = w->domid, .reason = reason};
+    struct job_died died = {
+        .domid = w->domid, .uuid = w->uuid, .reason = reason};
 
     if (there && !fact_exists(w->domid, "dead"))
         return false;
@@ -389,6 +391,18 @@ static void forget(struct watched **at)
     free(w);
 }
 
+/* Of a domain that had the number before: what is true of it no more. */
+static void tell_of_another(uint32_t domid)
+{
+    char *uuid = (char *)"00000000-0000-0000-0000-000000000000";
+    char *nonsense = (char *)"destroyed";
+    struct job_channel c = {.domid = domid, .uuid = uuid, .channel = nonsense};
+    struct job_died died = {.domid = domid, .uuid = uuid, .reason = nonsense};
+
+    answer(JOB_CHANNEL, 0, &c);
+    answer(JOB_DIED, 0, &died);
+}
+
 static void watch_changed(const struct packet *job)
 {
     const struct job_domain *domain = job->body;
@@ -400,6 +414,8 @@ static void watch_changed(const struct packet *job)
         w->uuid = xstrdup(domain->uuid);
         w->next = all;
         all = w;
+        if (fault("late-notices"))
+            tell_of_another(w->domid);
     } else if (job->type == JOB_UNWATCH) {
         while (*at && (*at)->domid != domain->domid)
             at = &(*at)->next;

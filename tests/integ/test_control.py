@@ -107,6 +107,15 @@ def a_paused_domain_is_adopted(host):
 
 
 @test
+def notices_of_another_domain(host):
+    host.fault("late-notices")
+    c = sandbox(host)
+    host.fault()
+    assert c.states() == {"s1": "running"}
+    gone(host, c)
+
+
+@test
 def pause_fails_and_says_why(host):
     c = sandbox(host)
     host.fault("pause-fail")

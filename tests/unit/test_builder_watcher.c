@@ -202,22 +202,26 @@ static int teardown(void **state)
     return (int)(intptr_t)result;
 }
 
+static char *uuid_text(uint8_t uuid)
+{
+    return xasprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
+                     "%02x%02x%02x%02x%02x%02x",
+                     uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid,
+                     uuid, uuid, uuid, uuid, uuid, uuid);
+}
+
 static void send_job(uint16_t type, uint32_t domid, uint8_t uuid)
 {
-    char text[37];
+    _cleanup_free_ char *text = uuid_text(uuid);
     struct job_domain body = {.domid = domid, .uuid = text};
     struct err e = ERR_INIT;
 
-    (void)snprintf(text, sizeof(text),
-                   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
-                   "%02x%02x%02x%02x%02x%02x",
-                   uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid,
-                   uuid, uuid, uuid, uuid, uuid, uuid);
     assert_ok(packet_send(ends[0], &job_protocol, type, 0, &body, &e), e);
 }
 
-static void hear_channel(uint32_t domid, const char *channel)
+static void hear_channel(uint32_t domid, uint8_t uuid, const char *channel)
 {
+    _cleanup_free_ char *text = uuid_text(uuid);
     const union job_body *body;
     struct packet packet;
     struct err e = ERR_INIT;
@@ -227,12 +231,14 @@ static void hear_channel(uint32_t domid, const char *channel)
     assert_int_equal(packet.type, JOB_CHANNEL);
     body = packet.body;
     assert_int_equal(body->channel.domid, domid);
+    assert_string_equal(body->channel.uuid, text);
     assert_string_equal(body->channel.channel, channel);
     packet_clear(&job_protocol, &packet);
 }
 
-static void hear_died(uint32_t domid, const char *reason)
+static void hear_died(uint32_t domid, uint8_t uuid, const char *reason)
 {
+    _cleanup_free_ char *text = uuid_text(uuid);
     const union job_body *body;
     struct packet packet;
     struct err e = ERR_INIT;
@@ -242,6 +248,7 @@ static void hear_died(uint32_t domid, const char *reason)
     assert_int_equal(packet.type, JOB_DIED);
     body = packet.body;
     assert_int_equal(body->died.domid, domid);
+    assert_string_equal(body->died.uuid, text);
     assert_string_equal(body->died.reason, reason);
     packet_clear(&job_protocol, &packet);
 }
@@ -305,13 +312,13 @@ static void a_life(void **state)
     send_job(JOB_WATCH, 3, 0xaa);
     hear_nothing();
     port_write(3, "17");
-    hear_channel(3, "vchan:3:/local/domain/3/data/vchan");
+    hear_channel(3, 0xaa, "vchan:3:/local/domain/3/data/vchan");
     /* Once only: from here on the guest may write what it likes. */
     assert_false(is_watched(3));
     port_write(3, "18");
     hear_nothing();
     domain_end(3, true, LIBXL_SHUTDOWN_REASON_POWEROFF, true);
-    hear_died(3, "poweroff");
+    hear_died(3, 0xaa, "poweroff");
     domain_end(3, false, 0, false);
     hear_nothing();
     assert_true(xen.release_watched);
@@ -323,16 +330,16 @@ static void what_was_before_is_told(void **state)
     domain_make(2, 1);
     port_write(2, "5");
     send_job(JOB_WATCH, 2, 1);
-    hear_channel(2, "vchan:2:/local/domain/2/data/vchan");
+    hear_channel(2, 1, "vchan:2:/local/domain/2/data/vchan");
 
     domain_make(4, 2);
     xen.domains[4].shut_down = true;
     xen.domains[4].reason = LIBXL_SHUTDOWN_REASON_CRASH;
     send_job(JOB_WATCH, 4, 2);
-    hear_died(4, "crash");
+    hear_died(4, 2, "crash");
 
     send_job(JOB_WATCH, 5, 3); /* there is none */
-    hear_died(5, "destroyed");
+    hear_died(5, 3, "destroyed");
     hear_nothing();
 }
 
@@ -341,7 +348,7 @@ static void the_number_is_used_again(void **state)
     (void)state;
     domain_make(6, 0x11);
     send_job(JOB_WATCH, 6, 0x10);
-    hear_died(6, "destroyed");
+    hear_died(6, 0x10, "destroyed");
 
     send_job(JOB_WATCH, 6, 0x11);
     hear_nothing();
@@ -349,7 +356,7 @@ static void the_number_is_used_again(void **state)
     (void)pthread_mutex_lock(&xen.lock);
     event("release");
     (void)pthread_mutex_unlock(&xen.lock);
-    hear_died(6, "destroyed");
+    hear_died(6, 0x11, "destroyed");
 }
 
 static void reasons(void **state)
@@ -373,12 +380,12 @@ static void reasons(void **state)
         domain_make(1, 9);
         send_job(JOB_WATCH, 1, 9);
         domain_end(1, true, cases[i].reason, true);
-        hear_died(1, cases[i].word);
+        hear_died(1, 9, cases[i].word);
     }
     domain_make(1, 9);
     send_job(JOB_WATCH, 1, 9);
     domain_end(1, false, 255, true);
-    hear_died(1, "destroyed");
+    hear_died(1, 9, "destroyed");
 }
 
 static void only_the_dead_are_told(void **state)
@@ -390,10 +397,10 @@ static void only_the_dead_are_told(void **state)
     }
     hear_nothing();
     domain_end(3, true, LIBXL_SHUTDOWN_REASON_CRASH, true);
-    hear_died(3, "crash");
+    hear_died(3, 3, "crash");
     hear_nothing();
     port_write(5, "1");
-    hear_channel(5, "vchan:5:/local/domain/5/data/vchan");
+    hear_channel(5, 5, "vchan:5:/local/domain/5/data/vchan");
 }
 
 static void unwatched(void **state)
@@ -432,7 +439,7 @@ static void nonsense_from_the_guest(void **state)
         assert_true(is_watched(3));
     }
     port_write(3, "4294967295");
-    hear_channel(3, "vchan:3:/local/domain/3/data/vchan");
+    hear_channel(3, 7, "vchan:3:/local/domain/3/data/vchan");
 
     /* One that does not stop is not heard any more; its end is. */
     domain_make(4, 8);
@@ -443,7 +450,7 @@ static void nonsense_from_the_guest(void **state)
     hear_nothing();
     assert_false(is_watched(4));
     domain_end(4, true, LIBXL_SHUTDOWN_REASON_CRASH, true);
-    hear_died(4, "crash");
+    hear_died(4, 8, "crash");
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
