@@ -139,9 +139,7 @@ static void ignore_reply(void *context, const struct proto_message *reply,
     (void)why;
 }
 
-/* No process outlives the first, and its end is told last. Without a pid
- * namespace the kernel does not see to that. */
-static void init_ended(struct task *task, uint32_t status)
+void task_init_ended(struct task *task, uint32_t status)
 {
     struct proto_message message = {.type = PROTO_SIGNAL};
 
@@ -186,7 +184,7 @@ static void handle_exited(void *context, const struct proto_exited *exited)
     } else if (process != &task->init) {
         task_exec_exited(process, status);
     } else if (task_state_live(process->state)) {
-        init_ended(task, status);
+        task_init_ended(task, status);
     }
 }
 
@@ -434,7 +432,7 @@ static void started(void *context, const struct proto_message *reply,
     if (task->oom_held)
         publish_oom(task);
     if (task->init.exit_held)
-        init_ended(task, task->init.held_status);
+        task_init_ended(task, task->init.held_status);
 }
 
 void task_start(struct task *task, const Task__ProcessRequest *request,
@@ -448,6 +446,14 @@ void task_start(struct task *task, const Task__ProcessRequest *request,
         return;
     if (process != &task->init) {
         task_start_exec(process, call);
+        return;
+    }
+    if (task->ended) {
+        struct err e = ERR_INIT;
+
+        (void)err_set(&e, EBUSY, "it has ended");
+        task_name_error(process, "start", &e);
+        call_fail(&call, &e);
         return;
     }
     task->phases.start_received = loop_now_ns();

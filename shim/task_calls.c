@@ -189,14 +189,16 @@ void task_kill(struct task *task, const Task__KillRequest *request,
         call_fail(&call, &e);
         return;
     }
-    if (process->state == TASK_CREATED) {
-        task_stopped(task, 128 + request->signal, true);
-        call_reply(&call, NULL);
-        return;
-    }
     message.body.signal.container = task->id;
     message.body.signal.exec = process->exec;
     message.body.signal.signal = request->signal;
+    if (process->state == TASK_CREATED) {
+        /* It has no handler yet, so that any signal is its end. */
+        task_init_ended(task, 128 + request->signal);
+        message.body.signal.signal = SIGKILL;
+        task_simple_request(task, &message, "kill", call);
+        return;
+    }
     message.body.signal.all = request->all;
     if (request->signal == SIGKILL && process == &task->init &&
         !task->kill_timer)

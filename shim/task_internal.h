@@ -21,6 +21,9 @@
 #define TASK_HELLO_MS   60000
 #define TASK_PREPARE_MS 60000 /* CREATE and START in the guest */
 #define TASK_ANSWER_MS  5000  /* SIGNAL, STATS and the like */
+/* PAUSE and RESUME of the container: more than the guest gives the kernel for
+ * it, lest a late answer leave it frozen and told to run. */
+#define TASK_FREEZE_MS  15000
 #define TASK_KILL_MS    10000 /* SIGKILL to EXITED; then the domain goes */
 #define TASK_DRAIN_MS   10000 /* the last output, once the process ended */
 #define TASK_DESTROY_MS 30000
@@ -151,6 +154,9 @@ void task_name_error(const struct process *process, const char *what,
 /* What a process that could not be started has for its exit, as a shell. */
 uint32_t task_failed_status(const struct err *why);
 void task_stopped(struct task *task, uint32_t status, bool tell);
+/* Init is over, and is told of once every exec is: no process outlives the
+ * first. Without a pid namespace the kernel does not see to that. */
+void task_init_ended(struct task *task, uint32_t status);
 /* Tells the end of init, once no exec is left to end before it. */
 void task_check_ended(struct task *task);
 void task_guest_ended(struct task *task, const char *reason);

@@ -249,7 +249,7 @@ void task_pause(struct task *task, const Task__TaskRequest *request,
     task->init.state = TASK_PAUSING;
     task->pause_call = call;
     message.body.container.container = task->id;
-    task_request(task, &message, TASK_ANSWER_MS, frozen, task);
+    task_request(task, &message, TASK_FREEZE_MS, frozen, task);
 }
 
 static void thawed(void *context, const struct proto_message *reply,
@@ -280,5 +280,5 @@ void task_resume(struct task *task, const Task__TaskRequest *request,
     task->init.state = TASK_RESUMING;
     task->pause_call = call;
     message.body.container.container = task->id;
-    task_request(task, &message, TASK_ANSWER_MS, thawed, task);
+    task_request(task, &message, TASK_FREEZE_MS, thawed, task);
 }

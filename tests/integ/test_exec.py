@@ -298,6 +298,24 @@ def exec_before_the_start(host):
 
 
 @test
+def a_created_task_is_killed_with_its_execs(host):
+    c = host.container("sleep", "1000").start_shim()
+    c.create()
+    running = Exec(c, "running", ["sleep", "1000"]).up()
+    c.call("Kill", signal=15)
+    assert c.wait() == 143
+    assert running.wait() == 137
+    begin = time.monotonic()
+    c.finish()
+    assert time.monotonic() - begin < 5, "its output has no end"
+    running.stop()
+    assert events(host, c) == [
+        ("create", ""), ("exec-added", "running"),
+        ("exec-started", "running"), ("exit", "running"),
+        ("exit", c.id), ("delete", "")], events(host, c)
+
+
+@test
 def a_created_task_is_deleted_with_its_execs(host):
     c = host.container("sleep", "1000").start_shim()
     c.create()

@@ -231,6 +231,17 @@ def pausing_fails_in_the_guest(host, puppet, c):
 
 
 @with_puppet
+def freezing_takes_long(host, puppet, c):
+    up(c)
+    for call, state in (("Pause", PAUSED), ("Resume", RUNNING)):
+        puppet.before["guest " + call.upper()] = lambda: time.sleep(7)
+        c.call(call)
+        puppet.before.clear()
+        assert c.status() == state
+    told(host, c, ("paused", ""), ("resumed", ""))
+
+
+@with_puppet
 def a_domain_is_woken_before_its_guest_is_asked(host, puppet, c):
     up(c)
     c.call("Pause")
