@@ -37,7 +37,7 @@ BATCH = 25
 PLACE = "/root/domus-tests/differential"
 LAYER = PLACE + "/layer"
 RUN_SECONDS = 120
-SHOWN = 60
+SHOWN = 400
 ANNOTATION = {"io.domus.domain-type": "pv"}
 
 
