@@ -196,6 +196,9 @@ static int on_create_failed(struct container *c,
     (void)cgroup_kill(c->cgroup, e);
     if (cgroup_remove(c->agent->cgroup, c->cgroup_name, e) < 0)
         session_warn(c->agent, e);
+    /* What still comes of its input must not meet it. */
+    if (c->stdin_stream)
+        stream_abandon(c->agent->link, c->stdin_stream);
     container_unlink(c);
     return 0;
 }

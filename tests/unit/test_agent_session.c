@@ -243,6 +243,14 @@ static void test_streams(void **state)
     rig_delete(rig, "web1");
 }
 
+static void set_program(struct proto_create *create, const char *program)
+{
+    struct string_list *args = &create->container.process.args;
+
+    string_list_clear(args);
+    string_list_add(args, program);
+}
+
 /* Input for a process that does not read it, and for one that never was. */
 static void test_stdin_unread(void **state)
 {
@@ -272,6 +280,18 @@ static void test_stdin_unread(void **state)
     assert_said(said, EINVAL, "not valid");
     rig->streams_open++;
     (void)stream_add_source(rig->link, 22, in, rig_stream_done, rig);
+    rig_wait_streams(rig);
+
+    /* Refused when its process is there already. */
+    create = rig_create("web1", "");
+    set_program(&create, "/no/such");
+    create.stdin_stream = 24;
+    in = memfd_create("in", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(in, 4 * 1024 * 1024), 0);
+    said = rig_refused(rig, &create);
+    assert_said(said, ENOENT, "/no/such");
+    rig->streams_open++;
+    (void)stream_add_source(rig->link, 24, in, rig_stream_done, rig);
     rig_wait_streams(rig);
 }
 
@@ -327,14 +347,6 @@ static void test_terminal(void **state)
     assert_non_null(strstr(output, "/dev/console\r\n43 132\r\n"));
     assert_non_null(strstr(output, "<typed>\r\n"));
     rig_delete(rig, "web1");
-}
-
-static void set_program(struct proto_create *create, const char *program)
-{
-    struct string_list *args = &create->container.process.args;
-
-    string_list_clear(args);
-    string_list_add(args, program);
 }
 
 static void test_missing_program(void **state)
