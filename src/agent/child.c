@@ -116,7 +116,7 @@ void child_run(const struct child *child)
     env = process_environment(p);
     start_report(sync, &ready);
     /* The agent's end closes when the container is not to start at all. */
-    if (recv(sync, &go, 1, 0) != 1)
+    if (read(sync, &go, 1) != 1)
         _exit(START_EXIT_CANNOT_RUN);
     if (hooks_run(&child->spec->start_container_hooks, HOOKS_START_CONTAINER,
                   -1, child->spec->hook_state, &e) == 0)

@@ -133,6 +133,37 @@ static void test_seccomp_is_late(void **state)
     }
 }
 
+/* Without that option the filter comes first, and what the agent does after it
+ * has to be what any program does. */
+static void test_seccomp_is_early(void **state)
+{
+    static const uint32_t calls[] = {SYS_setresuid, SYS_setresgid, SYS_recvfrom,
+                                     SYS_sendto, SYS_faccessat2};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+        struct proto_create create = rig_create("web1", "echo ran");
+
+        create.container.seccomp = deny(calls[i]);
+        expect(&create, "ran\n");
+    }
+}
+
+static void test_last_path_counts(void **state)
+{
+    struct proto_create create = rig_create("web1", "echo $PATH");
+
+    (void)state;
+    string_list_clear(&create.container.process.args);
+    string_list_add(&create.container.process.args, "sh");
+    string_list_add(&create.container.process.args, "-c");
+    string_list_add(&create.container.process.args, "echo $PATH");
+    string_list_clear(&create.container.process.env);
+    string_list_add(&create.container.process.env, "PATH=/none");
+    string_list_add(&create.container.process.env, "PATH=/bin");
+    expect(&create, "/bin\n");
+}
+
 /* exec itself denied: START says so. */
 static void test_seccomp_denies_exec(void **state)
 {
@@ -366,6 +397,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seccomp),
         cmocka_unit_test(test_seccomp_is_late),
+        cmocka_unit_test(test_seccomp_is_early),
+        cmocka_unit_test(test_last_path_counts),
         cmocka_unit_test(test_seccomp_denies_exec),
         cmocka_unit_test(test_seccomp_refused),
         cmocka_unit_test(test_scheduling),
