@@ -60,6 +60,13 @@ static int show_node(int dir, const char *name, const char *guest_path,
     return r < 0 ? r : mount_attach(mount, node, e);
 }
 
+/* As runc: a container's terminals are those of its own devpts, whatever its
+ * config lists. */
+static bool is_terminals(const struct spec_device *device)
+{
+    return strcmp(device->path, DEV "ptmx") == 0;
+}
+
 static bool is_listed(const struct spec_device_list *list, const char *name)
 {
     for (size_t i = 0; i < list->n; i++) {
@@ -203,7 +210,8 @@ int devices_make(int root, const struct spec_device_list *list, bool own_dev,
         _cleanup_free_ char *path = xasprintf(ROOTFS_DEVICES "/%zu", i);
         const struct spec_device *d = &list->v[i];
 
-        if (own_dev && strncmp(d->path, DEV, strlen(DEV)) == 0)
+        if (is_terminals(d) ||
+            (own_dev && strncmp(d->path, DEV, strlen(DEV)) == 0))
             continue;
         if (make_device(root, d, path, e) < 0)
             r = err_wrap(e, "device %s", d->path);

@@ -179,6 +179,14 @@ static int open_destination(const struct spec_mount *m, int root,
     return 0;
 }
 
+static bool is_there(int root, const char *path)
+{
+    _cleanup_fd_ int fd = -1;
+    struct err ignored;
+
+    return tree_open(root, path, O_PATH, &fd, &ignored) == 0;
+}
+
 /* A read-only tmpfs is filled before it is closed. */
 static int make_mount(const struct spec_container *spec,
                       const struct spec_mount *m, int root, const char *cgroup,
@@ -186,15 +194,16 @@ static int make_mount(const struct spec_container *spec,
 {
     _cleanup_fd_ int mount = -1;
     _cleanup_fd_ int destination = -1;
-    bool directory;
+    bool directory, there;
     int r;
 
     if (m->flags & MS_REMOUNT)
         return change_existing(m, root, e);
+    there = is_there(root, m->destination);
     r = make_source(spec, m, cgroup, &mount, &directory, e);
     if (r == 0)
         r = open_destination(m, root, directory, &destination, e);
-    if (r == 0 && !is_bind(m))
+    if (r == 0 && !is_bind(m) && there)
         r = take_over(m, destination, mount, e);
     if (r == 0 && is_late_readonly(m))
         r = mount_change(mount, MS_RDONLY, e);

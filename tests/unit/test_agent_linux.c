@@ -180,6 +180,11 @@ static void test_devices(void **state)
                                 "2>&1 | grep -c 'No such'");
     (void)add_device(&create, "/dev/mine", 'c', 1, 5);
     expect(&create, "1\n1\n");
+    /* What opens terminals is always that of the container's devpts. */
+    create = rig_create("web1", "readlink /dev/ptmx; true <>/dev/ptmx && "
+                                "stat -Lc '%t:%T %a' /dev/ptmx");
+    (void)add_device(&create, "/dev/ptmx", 'c', 5, 2);
+    expect(&create, "pts/ptmx\n5:2 666\n");
 }
 
 static void expect_refused_device(const char *path, char type, uint32_t mode,
@@ -349,11 +354,12 @@ static void test_copy_up(void **state)
     }
 }
 
-/* Without a mode of its own a tmpfs has that of the place it covers. */
+/* Without a mode of its own a tmpfs has that of the place it covers, and 1777
+ * where there was none. */
 static void test_tmpfs_mode(void **state)
 {
     struct proto_create create =
-        rig_create("web1", "stat -c '%n %a' /drop /tmp /drop2; "
+        rig_create("web1", "stat -c '%n %a' /drop /tmp /drop2 /made/for/it; "
                            "grep ' /tmp tmpfs' /proc/mounts | "
                            "grep -o 'size=[^ ]*' | tr , '\\n' | grep -v inode");
 
@@ -362,7 +368,8 @@ static void test_tmpfs_mode(void **state)
     rig_add_mount(&create.container, "tmpfs", "t", "/tmp", 0,
                   "size=8k,mode=750,uid=3,gid=4,nr_inodes=20,huge=never");
     rig_add_mount(&create.container, "tmpfs", "t", "/drop2", 0, "mode=0700");
-    expect(&create, "/drop 1733\n/tmp 750\n/drop2 700\n"
+    rig_add_mount(&create.container, "tmpfs", "t", "/made/for/it", 0, "");
+    expect(&create, "/drop 1733\n/tmp 750\n/drop2 700\n/made/for/it 1777\n"
                     "size=8k\nmode=750\nuid=3\ngid=4\n");
 }
 
