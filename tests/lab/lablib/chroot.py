@@ -19,7 +19,8 @@ ROOT = os.path.realpath(os.path.join(HERE, "../.."))
 PACKAGES = os.path.join(HERE, "packages")
 # The parts of that list that are wanted there.
 SECTIONS = ("build", "tests of programs")
-# The tree is a mount of its own: tests make mount namespaces in it.
+# The tree becomes the root of its mount namespace: in a mere chroot the kernel
+# makes no user namespaces, and a runtime cannot change a container's root.
 ENTER = """
 set -eu
 checkout=$1
@@ -33,7 +34,10 @@ done
 for directory in tmp run; do
     mount -t tmpfs tmpfs "$tree/$directory"
 done
-exec chroot "$tree" /usr/bin/env -C /src "$@"
+cd "$tree"
+pivot_root . .
+umount -l .
+exec chroot . /usr/bin/env -C /src "$@"
 """
 
 
