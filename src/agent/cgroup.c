@@ -13,6 +13,7 @@
 #define FILE_MAX 8192
 /* Room for the ids to signal: at first, and as many as a kernel can have. */
 #define PIDS_SIGNAL     4096
+#define FIND_PIDS_MAX   4096
 #define PIDS_SIGNAL_MAX (4 * 1024 * 1024)
 
 static int read_file(int dir, const char *name, char text[FILE_MAX])
@@ -250,6 +251,53 @@ static size_t walk_pids(int group, pid_t *pids, size_t max, unsigned depth)
 size_t cgroup_pids(int cgroup, pid_t *pids, size_t max)
 {
     return walk_pids(cgroup, pids, max, 0);
+}
+
+static bool holds(int group, pid_t pid)
+{
+    _cleanup_free_ pid_t *pids = xcalloc(FIND_PIDS_MAX, sizeof(*pids));
+    size_t n = group_pids(group, pids, FIND_PIDS_MAX);
+
+    while (n > 0)
+        if (pids[--n] == pid)
+            return true;
+    return false;
+}
+
+static int find(int group, pid_t pid, unsigned depth)
+{
+    int fd = openat(group, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_closedir_ DIR *dir = NULL;
+    struct dirent *entry;
+    int found = -1;
+
+    if (fd < 0 || holds(fd, pid))
+        return fd;
+    dir = fdopendir(fd);
+    if (!dir)
+        close_fd(&fd);
+    while (dir && depth < DEPTH_MAX && found < 0 && (entry = readdir(dir))) {
+        _cleanup_fd_ int child = -1;
+
+        if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+            continue;
+        child = openat(group, entry->d_name,
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (child >= 0)
+            found = find(child, pid, depth + 1);
+    }
+    return found;
+}
+
+int cgroup_find(int cgroup, pid_t pid, int *group_out, struct err *e)
+{
+    int group = find(cgroup, pid, 0);
+
+    if (group < 0)
+        return err_set(e, ESRCH, "process %d is in no group of the container",
+                       (int)pid);
+    *group_out = group;
+    return 0;
 }
 
 int cgroup_freeze(int cgroup, bool freeze, struct err *e)

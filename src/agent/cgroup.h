@@ -52,6 +52,9 @@ int cgroup_signal(int cgroup, int signal, struct err *e);
 /* Process ids, at most max of them; how many there were. */
 size_t cgroup_pids(int cgroup, pid_t *pids, size_t max);
 
+/* The group that a process is in: this one, or one beneath. ESRCH. */
+int cgroup_find(int cgroup, pid_t pid, int *group_out, struct err *e);
+
 /* Adds the files that statistics are made of, as they are. */
 void cgroup_stats(int cgroup, struct spec_setting_list *files_out);
 

@@ -316,6 +316,7 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
     struct container *c = x->container;
     const struct process_seal seal = process_seal_of(&c->kept);
     _cleanup_fd_ int theirs = -1;
+    _cleanup_fd_ int inner = -1;
     struct spec_process process = exec->process;
     struct exec_child child = {
         .process = &process,
@@ -326,7 +327,7 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
         .stdio = stdio->process,
         .terminal = stdio->terminal[0] ? stdio->terminal : NULL,
     };
-    int ends[2];
+    int ends[2], r;
 
     if (!process.has_capabilities) {
         process.has_capabilities = c->kept.process.has_capabilities;
@@ -336,7 +337,15 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
         return err_errno(e, "make a socket pair");
     x->sync = ends[0];
     child.sync = theirs = ends[1];
-    return exec_child_spawn(&child, &x->pid, e);
+    r = exec_child_spawn(&child, &x->pid, e);
+    /* A group that gives controllers to groups beneath has no processes of its
+     * own any more: then it is where the container put its first one. */
+    if (r == -EBUSY && cgroup_find(c->cgroup, c->pid, &inner, e) == 0) {
+        child.cgroup = inner;
+        *e = (struct err)ERR_INIT;
+        r = exec_child_spawn(&child, &x->pid, e);
+    }
+    return r;
 }
 
 static int make(struct container *c, const struct proto_exec *exec,

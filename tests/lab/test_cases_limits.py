@@ -40,6 +40,22 @@ def limited(world):
     return world.shared("limited", change=change)
 
 
+@case("runc exec (cgroup v2, init process in non-root cgroup)",
+      "it runs where the container has put its first process",
+      cgroup2=True)
+def exec_beside_moved_init(world):
+    def change(config):
+        config["mounts"].append(dict(oci.CGROUP, options=[
+            word for word in oci.CGROUP["options"] if word != "ro"]))
+    with world.container(["sleep", "1000"], change=change) as container:
+        container.start()
+        container.sh("cd /sys/fs/cgroup && mkdir inner && "
+                     "echo 1 >inner/cgroup.procs && "
+                     "echo 0 >inner/cgroup.procs && "
+                     "echo +pids >cgroup.subtree_control")
+        same("the group", container.sh("cat /proc/self/cgroup"), "0::/inner")
+
+
 def value(container, name):
     return container.sh("cat /sys/fs/cgroup/" + name)
 
