@@ -158,7 +158,7 @@ def life(h, pvh):
         jobs.START, domid=domid, uuid=job["uuid"], vbds=[vbd]))
     kind, _, said = timed("the guest's channel",
                           lambda: watcher.receive(WAIT))
-    assert kind == jobs.CHANNEL, (kind, said)
+    assert kind == jobs.CHANNEL and said["uuid"] == job["uuid"], (kind, said)
     assert said["channel"] == "vchan:%d:/local/domain/%d/data/vchan" % (
         domid, domid), said
     back = "/local/domain/0/backend/vbd/%d/51712" % domid
@@ -178,7 +178,8 @@ def life(h, pvh):
     no_trace(domid)
     kind, _, said = watcher.receive(WAIT)
     assert (kind, said) == (jobs.DIED,
-                            dict(domid=domid, reason="destroyed")), said
+                            dict(domid=domid, uuid=job["uuid"],
+                                 reason="destroyed")), said
     h.destroy(domid, job["uuid"])
     shell("losetup -d " + vbd["path"])
     wait("loop device free", lambda: not shell(
@@ -243,7 +244,8 @@ def ends_by_itself(h, pvh):
     h.worker.do(jobs.START, domid=domid, uuid=job["uuid"], vbds=[])
     kind, _, said = watcher.receive(WAIT)
     assert (kind, said) == (jobs.DIED,
-                            dict(domid=domid, reason="crash")), said
+                            dict(domid=domid, uuid=job["uuid"],
+                                 reason="crash")), said
     mine = [d for d in h.worker.do(jobs.LIST)["domains"]
             if d["domid"] == domid]
     assert mine[0]["shut_down"] and mine[0]["reason"] == "crash", mine

@@ -36,8 +36,8 @@ BODIES = {
                      ("cpu_cap", "u32")),
     WATCH: DOMAIN,
     UNWATCH: DOMAIN,
-    CHANNEL: (("domid", "u32"), ("channel", "s")),
-    DIED: (("domid", "u32"), ("reason", "s")),
+    CHANNEL: (("domid", "u32"), ("uuid", "s"), ("channel", "s")),
+    DIED: (("domid", "u32"), ("uuid", "s"), ("reason", "s")),
 }
 FORMATS = {"bool": "<?", "u32": "<I", "u64": "<Q"}
 
