@@ -13,7 +13,7 @@ FAKE_BUILDER := $(OUT)/tests/integ/fake-builder
 # Runs inside containers, and nothing of it is ours to check: no sanitizers.
 PROBE := $(OUT)/tests/diff/probe
 # Preloaded into shims; the sanitizers' allocator does not bear it.
-FAULT := $(BUILD)/rel/tests/integ/fault.so
+FAULT := $(OUT)/tests/integ/fault.so
 TEST_PROGRAMS := $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(FAKE_BUILDER) $(PROBE) \
 	$(FAULT)
 
