@@ -394,12 +394,24 @@ static void released(struct image *image, const struct err *error)
     done(context, error);
 }
 
+/* The kernel freed the device between two tries and it was attached again, may
+ * be over the same file. */
+static bool is_given_again(const struct image *image)
+{
+    for (struct image *i = image->store->images; i; i = i->next)
+        if (i->device.number == image->device.number)
+            return true;
+    return false;
+}
+
 static void detach(void *context)
 {
     struct image *image = context;
     struct err e = ERR_INIT;
-    int r = loopdev_detach(&image->device, image->file_device,
-                           image->file_inode, &e);
+    int r = is_given_again(image)
+                ? 0
+                : loopdev_detach(&image->device, image->file_device,
+                                 image->file_inode, &e);
 
     image->timer = NULL;
     if (r == -EBUSY && ++image->tries < DETACH_TRIES)

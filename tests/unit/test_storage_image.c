@@ -423,6 +423,34 @@ static void failures_leave_nothing(void **state)
     open_store(MANY);
 }
 
+/* Whoever detaches an image that was in use has no say in what the device
+ * carries afterwards. */
+static void a_device_is_given_again(void **state)
+{
+    char bytes[1024];
+    int number, fd;
+
+    (void)state;
+    prepare(0);
+    wait_for(1);
+    number = image_device(images[0])->number;
+    fd = open(image_device(images[0])->path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    image_release(images[0], on_released, NULL);
+    assert_int_equal(answers, 0);
+    assert_int_equal(close(fd), 0);
+    prepare(1);
+    assert_non_null(images[1]);
+    /* Somebody else on this machine may have been faster. */
+    if (image_device(images[1])->number != number)
+        print_message("another device was given\n");
+    wait_for(2);
+    fd = open(image_device(images[1])->path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+    assert_int_equal(close(fd), 0);
+    release(1);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -436,6 +464,7 @@ int main(void)
         TEST(cache_is_bounded),
         TEST(damaged_image_is_made_again),
         TEST(failures_leave_nothing),
+        TEST(a_device_is_given_again),
     };
 
     log_set_level(LOG_ERROR);
