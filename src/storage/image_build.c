@@ -237,6 +237,16 @@ static int build(const struct image_build *b, struct digest *digest_out,
     return r < 0 ? err_wrap(e, "%s", b->output) : 0;
 }
 
+/* The unit spares domusd when memory runs out; a tree of who knows what size is
+ * not to be walked with that. */
+static void reset_oom_score(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    (void)!write(fd, "0", 1);
+    close_fd(&fd);
+}
+
 static void child(const struct image_build *b, pid_t parent, int answer)
 {
     struct err e = ERR_INIT;
@@ -249,6 +259,7 @@ static void child(const struct image_build *b, pid_t parent, int answer)
     if (getppid() != parent)
         _exit(1);
     (void)prctl(PR_SET_NAME, "domus-image");
+    reset_oom_score();
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)signal(SIGPIPE, SIG_DFL);
