@@ -133,6 +133,30 @@ static int start(struct logger *logger, const struct program *program,
     return r;
 }
 
+/* Programs that do more than logging, which a log URI could choose by its
+ * arguments; and such URIs have come from image labels (GHSA-xhf5-7wjv-pqxp).
+ */
+static int check_use(const struct ctl_logger *request, struct err *e)
+{
+    static const struct {
+        const char *name;
+        const char *first;
+        size_t count;
+    } uses[] = {{"nerdctl", "_NERDCTL_INTERNAL_LOGGING", 2}};
+    const char *slash = strrchr(request->path, '/');
+    const char *name = slash ? slash + 1 : request->path;
+    const struct string_list *args = &request->args;
+
+    for (size_t i = 0; i < ARRAY_SIZE(uses); i++)
+        if (strcmp(name, uses[i].name) == 0 &&
+            (args->n != uses[i].count ||
+             strcmp(args->v[0], uses[i].first) != 0))
+            return err_set(e, EPERM,
+                           "%s is a logger with %s and a directory only",
+                           uses[i].name, uses[i].first);
+    return 0;
+}
+
 void logger_start(struct daemon *daemon, uint64_t peer, uint32_t id,
                   const struct ctl_logger *request, const int fds[LOGGER_FDS])
 {
@@ -146,7 +170,10 @@ void logger_start(struct daemon *daemon, uint64_t peer, uint32_t id,
     if (r == 0)
         r = program_open(&daemon->config.loggers, "loggers", request->path,
                          &program, &e);
+    if (r == 0)
+        r = check_use(request, &e);
     if (r < 0) {
+        program_close(&program);
         refuse(daemon, peer, id, request, &e);
         return;
     }

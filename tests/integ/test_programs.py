@@ -332,6 +332,19 @@ def loggers_that_are_not_allowed(host):
 
 
 @test
+def nerdctl_is_only_a_logger(host):
+    """By its arguments it would run containers in dom0."""
+    path = script(host, "nerdctl", "exec 5>&-", "sleep 0.2")
+    with Allowed(host, loggers=[path]) as c, Pipes() as pipes:
+        for args in ([], ["run", "-v=/:/host"], ["_NERDCTL_INTERNAL_LOGGING"],
+                     ["--debug", "_NERDCTL_INTERNAL_LOGGING"],
+                     ["_NERDCTL_INTERNAL_LOGGING", "/x", "run"]):
+            refuses(errno.EPERM, ("container c1", "_NERDCTL_INTERNAL_LOGGING"),
+                    pipes.start, c, path, *args)
+        pipes.start(c, path, "_NERDCTL_INTERNAL_LOGGING", "/x")
+
+
+@test
 def a_logger_that_fails_leaves_no_zombie(host):
     path = script(host, "fails", "exit 4")
     with Allowed(host, loggers=[path]) as c, Pipes() as pipes:
