@@ -11,6 +11,8 @@
 #include "domus/mem.h"
 #include "program.h"
 
+#define READS_PER_ROUND 4
+
 struct hook_run {
     struct hook_run *next;
     struct daemon *daemon; /* borrowed */
@@ -81,12 +83,16 @@ static void finish(struct hook_run *run, struct err *error)
     run_free(run);
 }
 
+/* Bounded, since hooks may write faster than this reads. */
 static void take_stderr(struct hook_run *run)
 {
     char bytes[4096];
-    ssize_t n;
+    ssize_t n = 1;
 
-    while ((n = read(run->stderr_fd, bytes, sizeof(bytes))) > 0) {
+    for (int i = 0; i < READS_PER_ROUND; i++) {
+        n = read(run->stderr_fd, bytes, sizeof(bytes));
+        if (n <= 0)
+            break;
         size_t room = sizeof(run->untrusted_said) - run->said;
         size_t taken = (size_t)n < room ? (size_t)n : room;
 
