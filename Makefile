@@ -170,10 +170,12 @@ install: all
 	install -m 644 $(KERNEL) $(INITRAMFS) $(DESTDIR)$(PREFIX)/lib/domus/
 	cd $(DESTDIR)$(PREFIX)/lib/domus && \
 		sha256sum vmlinux initramfs.cpio > guest.sha256
-	for unit in domusd.service domusd.socket; do \
+	set -e; for unit in domusd.service domusd.socket; do \
 		sed 's,@PREFIX@,$(PREFIX),g' src/daemon/$$unit.in \
 			> $(DESTDIR)$(UNITDIR)/$$unit; done
-	install -m 644 src/daemon/domus.conf $(DESTDIR)$(SYSCONFDIR)/domus/
+	new=; if [ -e $(DESTDIR)$(SYSCONFDIR)/domus/domus.conf ]; then \
+		new=.new; fi; install -m 644 src/daemon/domus.conf \
+		$(DESTDIR)$(SYSCONFDIR)/domus/domus.conf$$new
 
 .PHONY: format
 format:
