@@ -173,6 +173,9 @@ static const struct {
     {MS_LAZYTIME, 0, "lazytime"},
     {MS_MANDLOCK, 0, "mand"},
     {MS_SILENT, 0, NULL},
+    /* mount(2) takes them of any file system, which then knows better. */
+    {MS_POSIXACL, 0, NULL},
+    {MS_I_VERSION, 0, NULL},
 };
 
 #define ATIME_FLAGS (MS_NOATIME | MS_STRICTATIME | MS_RELATIME)
@@ -190,6 +193,9 @@ static int attributes_of(uint64_t flags, uint64_t *attributes_out,
     if (flags)
         return err_set(e, EINVAL, "mount flags 0x%llx are not supported",
                        (unsigned long long)flags);
+    /* To mount(2) it was the stronger one. */
+    if (attributes & MOUNT_ATTR_STRICTATIME)
+        attributes &= ~(uint64_t)MOUNT_ATTR_NOATIME;
     *attributes_out = attributes;
     return 0;
 }

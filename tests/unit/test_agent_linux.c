@@ -373,6 +373,21 @@ static void test_tmpfs_mode(void **state)
                     "size=8k\nmode=750\nuid=3\ngid=4\n");
 }
 
+/* Those that mount(2) has, whatever a file system makes of them. */
+static void test_old_mount_flags(void **state)
+{
+    struct proto_create create = rig_create(
+        "web1", "awk '$2 ~ \"^/(one|two)\" {print $2, $4}' /proc/mounts | "
+                "cut -d, -f1-3");
+
+    (void)state;
+    rig_add_mount(&create.container, "tmpfs", "t", "/one",
+                  MS_POSIXACL | MS_I_VERSION, "size=4k");
+    rig_add_mount(&create.container, "tmpfs", "t", "/two",
+                  MS_STRICTATIME | MS_NOATIME, "size=4k");
+    expect(&create, "/one rw,nodev,relatime\n/two rw,nodev,size=4k\n");
+}
+
 static void test_recursive_attributes(void **state)
 {
     struct proto_create create = rig_create(
@@ -465,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_compiled_rules),
         cmocka_unit_test(test_copy_up),
         cmocka_unit_test(test_tmpfs_mode),
+        cmocka_unit_test(test_old_mount_flags),
         cmocka_unit_test(test_recursive_attributes),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_propagation),
