@@ -74,9 +74,7 @@ static int enter_namespaces(const struct child *child, struct err *e)
     return r;
 }
 
-static int build_world(const struct child *child,
-                       const struct process_seal *seal, int *sync,
-                       struct err *e)
+static int build_world(const struct child *child, int *sync, struct err *e)
 {
     const struct spec_container *spec = child->spec;
     int r = prepare_world(child, e);
@@ -89,11 +87,7 @@ static int build_world(const struct child *child,
         r = sysctl_apply(&spec->sysctls, SYSCTL_OTHER, e);
     if (r == 0)
         r = rootfs_enter(spec, child->terminal, child->cgroup, e);
-    if (r == 0)
-        r = start_keep_only(sync, e);
-    if (r == 0)
-        r = process_become(&spec->process, seal, e);
-    return r;
+    return r < 0 ? r : start_keep_only(sync, e);
 }
 
 void child_run(const struct child *child)
@@ -103,17 +97,20 @@ void child_run(const struct child *child)
     const struct err ready = ERR_INIT;
     struct err e = ERR_INIT;
     int sync = child->sync;
-    struct string_list env;
+    struct string_list env = {NULL, 0};
+    int r;
     char *program;
     char go;
 
     start_reset_signals();
-    if (build_world(child, &seal, &sync, &e) < 0 ||
+    r = build_world(child, &sync, &e);
+    if (r == 0)
+        env = process_environment(p);
+    if (r < 0 || process_become(p, &seal, &e) < 0 ||
         process_find_program(p, &program, &e) < 0) {
         start_report(sync, &e);
         _exit(START_EXIT_CANNOT_RUN);
     }
-    env = process_environment(p);
     start_report(sync, &ready);
     /* The agent's end closes when the container is not to start at all. */
     if (read(sync, &go, 1) != 1)

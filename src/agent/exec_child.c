@@ -65,18 +65,23 @@ static _Noreturn void exec_child_run(const struct exec_child *child)
     const struct err ready = ERR_INIT;
     struct err e = ERR_INIT;
     int sync = PLACE_SYNC;
-    struct string_list env;
+    struct string_list env = {NULL, 0};
+    int r;
     char *program;
 
     start_reset_signals();
-    if (start_take_stdio(stdio, child->terminal, &e) < 0 ||
-        join(child, &e) < 0 || start_keep_only(&sync, &e) < 0 ||
-        process_become(p, child->seal, &e) < 0 ||
+    r = start_take_stdio(stdio, child->terminal, &e);
+    if (r == 0)
+        r = join(child, &e);
+    if (r == 0)
+        r = start_keep_only(&sync, &e);
+    if (r == 0)
+        env = process_environment(p);
+    if (r < 0 || process_become(p, child->seal, &e) < 0 ||
         process_find_program(p, &program, &e) < 0) {
         start_report(sync, &e);
         _exit(START_EXIT_CANNOT_RUN);
     }
-    env = process_environment(p);
     start_report(sync, &ready);
     (void)process_execute(p, child->seal, program, &env, &e);
     start_report(sync, &e);

@@ -84,9 +84,11 @@ static int set_capabilities(const struct spec_capabilities *c, int last,
         return err_errno(e, "set capabilities");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return err_errno(e, "clear ambient capabilities");
+    /* As runc, it goes without those that are not inheritable, too. */
     for (int cap = 0; cap <= last; cap++)
         if ((c->ambient & (1ull << cap)) &&
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0 &&
+            errno != EPERM)
             return err_errno(e, "raise ambient capability %d", cap);
     return 0;
 }

@@ -24,8 +24,10 @@ struct process_seal process_seal_of(const struct spec_container *spec);
  * The way of a process, first or later, once it is in its namespaces:
  *
  *   process_set_oom_score()   needs the guest's /proc
- *   process_become()          inside the new root
- *   process_find_program() and process_environment()
+ *   process_environment()     inside the new root, where the user may read
+ *                             less than root
+ *   process_become()
+ *   process_find_program()
  *   process_execute()
  */
 int process_set_oom_score(const struct spec_process *p, struct err *e);

@@ -118,11 +118,9 @@ static int fill_root(const struct spec_container *spec, int root,
 
     if (r == 0)
         r = make_devices(spec, root, terminal, e);
-    if (r == 0)
-        r = protect_paths(spec, root, e);
     if (r == 0 && spec->process.cwd[0])
         r = tree_make_directory(root, spec->process.cwd, &cwd, e);
-    return r;
+    return r < 0 ? r : protect_paths(spec, root, e);
 }
 
 int rootfs_prepare(const struct spec_container *spec, const char *device,

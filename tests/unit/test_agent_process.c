@@ -48,6 +48,8 @@ static void fill(const char *tree)
     (void)snprintf(path, sizeof(path), "%s/private", tree);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_int_equal(chown(path, 1000, 1000), 0);
+    (void)snprintf(path, sizeof(path), "%s/etc/passwd", tree);
+    assert_int_equal(chmod(path, 0600), 0);
 }
 
 static int start_rig(void **state)
@@ -162,6 +164,34 @@ static void test_last_path_counts(void **state)
     string_list_add(&create.container.process.env, "PATH=/none");
     string_list_add(&create.container.process.env, "PATH=/bin");
     expect(&create, "/bin\n");
+}
+
+/* As runc: what cannot be ambient is not, and the program runs. */
+static void test_ambient_alone(void **state)
+{
+    struct proto_create create =
+        rig_create("web1", "grep ^CapAmb /proc/self/status");
+    struct spec_process *p = &create.container.process;
+
+    (void)state;
+    p->has_capabilities = true;
+    p->capabilities.bounding = p->capabilities.permitted = 1;
+    p->capabilities.effective = p->capabilities.ambient = 1;
+    expect(&create, "CapAmb:\t0000000000000000\n");
+}
+
+/* It is made before the place is closed to everybody. */
+static void test_cwd_in_a_readonly_path(void **state)
+{
+    struct proto_create create = rig_create("web1", "pwd; touch x 2>&1");
+
+    (void)state;
+    free(create.container.process.cwd);
+    create.container.process.cwd = xstrdup("/etc/new/place");
+    string_list_add(&create.container.readonly_paths, "/etc");
+    assert_int_equal(rig_run(rig, &create, output, sizeof(output)), 1);
+    assert_string_equal(output, "/etc/new/place\n"
+                                "touch: x: Read-only file system\n");
 }
 
 /* exec itself denied: START says so. */
@@ -297,6 +327,16 @@ static void test_private_cwd(void **state)
     expect(&create, "/private\n");
 }
 
+/* The user's home stands where the user may not look. */
+static void test_private_passwd(void **state)
+{
+    struct proto_create create = rig_create("web1", "echo $HOME");
+
+    (void)state;
+    create.container.process.uid = create.container.process.gid = 1000;
+    expect(&create, "/home/web\n");
+}
+
 /* --- hooks --- */
 
 static struct spec_hook *add_hook(struct spec_hook_list *l, const char *path,
@@ -399,12 +439,15 @@ int main(void)
         cmocka_unit_test(test_seccomp_is_late),
         cmocka_unit_test(test_seccomp_is_early),
         cmocka_unit_test(test_last_path_counts),
+        cmocka_unit_test(test_ambient_alone),
+        cmocka_unit_test(test_cwd_in_a_readonly_path),
         cmocka_unit_test(test_seccomp_denies_exec),
         cmocka_unit_test(test_seccomp_refused),
         cmocka_unit_test(test_scheduling),
         cmocka_unit_test(test_scheduling_refused),
         cmocka_unit_test(test_oom_score),
         cmocka_unit_test(test_private_cwd),
+        cmocka_unit_test(test_private_passwd),
         cmocka_unit_test(test_hooks),
         cmocka_unit_test(test_long_state),
         cmocka_unit_test(test_failed_hooks),
