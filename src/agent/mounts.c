@@ -27,13 +27,12 @@ static bool is_dev(const struct spec_mount *m)
     return strcmp(m->destination, "/dev") == 0;
 }
 
-/* The mount may be written to while it is filled. The file system of a tmpfs
- * has no flag of its own for that; the devices in /dev come even later, see
- * rootfs.c. */
+/* Other mounts and devices may have their places in it, so it is closed when
+ * they are there. */
 static bool is_late_readonly(const struct spec_mount *m)
 {
-    return (m->flags & MS_RDONLY) && strcmp(m->type, "tmpfs") == 0 &&
-           !is_dev(m);
+    return (m->flags & MS_RDONLY) && !(m->flags & MS_REMOUNT) && !is_bind(m) &&
+           (is_dev(m) || strcmp(m->type, "tmpfs") == 0);
 }
 
 /* The mount of a bind, with the kind of place that it needs. */
@@ -123,7 +122,7 @@ static int make_source(const struct spec_container *spec,
         return take_prepared(m, find_prepared(spec, m), mount_out, e);
     if (strcmp(m->type, "tmpfs") == 0)
         flags |= MS_NODEV;
-    if (is_dev(m) || is_late_readonly(m))
+    if (is_late_readonly(m))
         flags &= ~(uint64_t)MS_RDONLY;
     return mount_create(m->type, m->source, flags, m->data, mount_out, e);
 }
@@ -187,7 +186,6 @@ static bool is_there(int root, const char *path)
     return tree_open(root, path, O_PATH, &fd, &ignored) == 0;
 }
 
-/* A read-only tmpfs is filled before it is closed. */
 static int make_mount(const struct spec_container *spec,
                       const struct spec_mount *m, int root, const char *cgroup,
                       struct err *e)
@@ -205,8 +203,6 @@ static int make_mount(const struct spec_container *spec,
         r = open_destination(m, root, directory, &destination, e);
     if (r == 0 && !is_bind(m) && there)
         r = take_over(m, destination, mount, e);
-    if (r == 0 && is_late_readonly(m))
-        r = mount_change(mount, MS_RDONLY, e);
     if (r == 0)
         r = mount_change_all(mount, m->all_set, m->all_clear, e);
     if (r == 0 && m->propagation)
@@ -223,6 +219,23 @@ int mounts_make(const struct spec_container *spec, int root, const char *cgroup,
 
         if (r < 0)
             return err_wrap(e, "mount of %s at %s", m->type, m->destination);
+    }
+    return 0;
+}
+
+int mounts_close(const struct spec_container *spec, int root, struct err *e)
+{
+    for (size_t i = 0; i < spec->mounts.n; i++) {
+        const struct spec_mount *m = &spec->mounts.v[i];
+        _cleanup_fd_ int mount = -1;
+        int r = 0;
+
+        if (is_late_readonly(m))
+            r = tree_open(root, m->destination, O_PATH, &mount, e);
+        if (mount >= 0)
+            r = mount_change(mount, MS_RDONLY, e);
+        if (r < 0)
+            return err_wrap(e, "make %s read-only", m->destination);
     }
     return 0;
 }

@@ -22,15 +22,9 @@ static int make_devices(const struct spec_container *spec, int root,
 {
     const struct spec_mount *dev = mounts_find_dev(spec);
     bool own = dev && mounts_is_bind(dev);
-    _cleanup_fd_ int mount = -1;
     int r = own ? 0 : devices_make_default(root, &spec->devices, terminal, e);
 
-    if (r == 0)
-        r = devices_make(root, &spec->devices, own, e);
-    if (r < 0 || own || !dev || !(dev->flags & MS_RDONLY))
-        return r;
-    r = tree_open(root, "/dev", O_PATH, &mount, e);
-    return r < 0 ? r : mount_change(mount, MS_RDONLY, e);
+    return r < 0 ? r : devices_make(root, &spec->devices, own, e);
 }
 
 static int hide(int root, const char *path, struct err *e)
@@ -120,6 +114,8 @@ static int fill_root(const struct spec_container *spec, int root,
         r = make_devices(spec, root, terminal, e);
     if (r == 0 && spec->process.cwd[0])
         r = tree_make_directory(root, spec->process.cwd, &cwd, e);
+    if (r == 0)
+        r = mounts_close(spec, root, e);
     return r < 0 ? r : protect_paths(spec, root, e);
 }
 

@@ -373,6 +373,23 @@ static void test_tmpfs_mode(void **state)
                     "size=8k\nmode=750\nuid=3\ngid=4\n");
 }
 
+/* It is closed when all that has its place in it is there. */
+static void test_readonly_tmpfs(void **state)
+{
+    struct proto_create create =
+        rig_create("web1", "pwd; touch x 2>&1; touch inner/x && ls -A /home; "
+                           "stat -c %F /home/node");
+
+    (void)state;
+    rig_add_mount(&create.container, "tmpfs", "t", "/home", MS_RDONLY, "");
+    rig_add_mount(&create.container, "tmpfs", "t", "/home/cwd/inner", 0, "");
+    (void)add_device(&create, "/home/node", 'c', 1, 3);
+    free(create.container.process.cwd);
+    create.container.process.cwd = xstrdup("/home/cwd");
+    expect(&create, "/home/cwd\ntouch: x: Read-only file system\ncwd\nnode\n"
+                    "character special file\n");
+}
+
 /* Those that mount(2) has, whatever a file system makes of them. */
 static void test_old_mount_flags(void **state)
 {
@@ -480,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_compiled_rules),
         cmocka_unit_test(test_copy_up),
         cmocka_unit_test(test_tmpfs_mode),
+        cmocka_unit_test(test_readonly_tmpfs),
         cmocka_unit_test(test_old_mount_flags),
         cmocka_unit_test(test_recursive_attributes),
         cmocka_unit_test(test_flags),
