@@ -238,13 +238,17 @@ static void domain_undo(void *context)
 /* --- start -----------------------------------------------------------------
  */
 
+/* Without a record of it the next domusd would take it for half done. */
 static void on_started(void *context, const struct packet *reply,
                        const struct err *error)
 {
     struct sandbox *sandbox = context;
+    struct err e = ERR_INIT;
 
     (void)reply;
     sandbox->unpaused_ns = loop_now_ns();
+    if (!error && sandbox_record(sandbox, SANDBOX_RUNNING, &e) < 0)
+        error = &e;
     step_done(sandbox, STEP_START, error);
 }
 
@@ -359,7 +363,8 @@ static void create_finished(void *context, const struct err *error)
         return;
     }
     sandbox->state = sandbox->died ? SANDBOX_DEAD : SANDBOX_RUNNING;
-    sandbox_save(sandbox);
+    if (sandbox->died)
+        sandbox_save(sandbox);
     sandbox_fill_reply(sandbox, &reply);
     sandbox_log(sandbox, LOG_INFO,
                 "created in %llu ms: %s domain, %llu MiB, image %.12s",

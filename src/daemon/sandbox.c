@@ -133,13 +133,19 @@ void sandboxes_free(struct daemon *daemon)
     }
 }
 
+int sandbox_record(struct sandbox *sandbox, enum sandbox_state state,
+                   struct err *e)
+{
+    free(sandbox->record.state);
+    sandbox->record.state = xstrdup(sandbox_state_name(state));
+    return record_save(sandbox->daemon->records_fd, &sandbox->record, e);
+}
+
 void sandbox_save(struct sandbox *sandbox)
 {
     struct err e = ERR_INIT;
 
-    free(sandbox->record.state);
-    sandbox->record.state = xstrdup(sandbox_state_name(sandbox->state));
-    if (record_save(sandbox->daemon->records_fd, &sandbox->record, &e) < 0)
+    if (sandbox_record(sandbox, sandbox->state, &e) < 0)
         sandbox_log(sandbox, LOG_ERROR, "%s", e.text);
 }
 

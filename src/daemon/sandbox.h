@@ -104,7 +104,10 @@ void sandbox_create(struct daemon *daemon, uint64_t peer, uint32_t id,
 void sandbox_fill_reply(const struct sandbox *sandbox,
                         struct ctl_sandbox *reply_out);
 
-/* Writes down the sandbox as it is; a failure is logged. */
+/* Writes down the sandbox, as in that state. */
+int sandbox_record(struct sandbox *sandbox, enum sandbox_state state,
+                   struct err *e);
+/* The same, as it is; a failure is logged. */
 void sandbox_save(struct sandbox *sandbox);
 
 /* operate.c: PAUSE, RESUME and UPDATE, one after the other. */

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What domusd does for shims beside making domains: pausing, sizes, a destroy
 that takes its time; hooks and loggers are in test_programs.py."""
+import contextlib
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -113,6 +115,49 @@ def notices_of_another_domain(host):
     host.fault()
     assert c.states() == {"s1": "running"}
     gone(host, c)
+
+
+@contextlib.contextmanager
+def small_run_directory(host):
+    """domusd with a run directory that a test can fill."""
+    host.stop_domusd()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs",
+                    host.run], check=True)
+    try:
+        host.start_domusd()
+        yield
+        host.stop_domusd()
+    finally:
+        subprocess.run(["umount", "-l", host.run], check=True)
+    host.start_domusd()
+
+
+def fill(path):
+    with contextlib.suppress(OSError), open(path, "wb", 0) as f:
+        while True:
+            f.write(b"x" * 4096)
+
+
+@test
+def no_room_to_write_down_that_it_runs(host):
+    """It would be taken for half done by the next domusd, and destroyed."""
+    with small_run_directory(host):
+        host.fault("build-hang")
+        c = connect(host)
+        asked = c.send(control.CREATE, id="s1", bundle="/", annotations=[],
+                       memory_max=0, vcpus=0, cpu_weight=0, cpu_cap=0,
+                       rootfs=[], rootfs_path=host.layer)
+        eventually("its image is there", lambda: os.listdir(host.images))
+        time.sleep(0.5)
+        fill(host.run + "/full")
+        host.fault()
+        refuses(errno.ENOSPC, ("container s1", "record"), c.wait, asked)
+        os.unlink(host.run + "/full")
+        eventually("it is gone", lambda: host.domains() == [])
+        assert c.states() == {}
+        c.create("s1", rootfs_path=host.layer)
+        c.ready("s1")
+        gone(host, c)
 
 
 @test
