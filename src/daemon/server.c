@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "domus/log.h"
@@ -16,6 +20,9 @@
 
 #define BACKLOG         128
 #define ACCEPT_PAUSE_MS 200
+/* How long another domusd may take to end. */
+#define LOCK_MS       10000
+#define LOCK_RETRY_MS 50
 
 struct outgoing {
     struct outgoing *next;
@@ -47,6 +54,44 @@ struct server {
     uint64_t last_serial;
 };
 
+/* The lock's file has its holder's pid; the name, lest it is an old one. */
+static void ask_to_end(int lock)
+{
+    char text[16] = "", name[16] = "";
+    _cleanup_free_ char *path = NULL;
+    _cleanup_fd_ int comm = -1;
+    int pid;
+
+    if (pread(lock, text, sizeof(text) - 1, 0) <= 0)
+        return;
+    pid = (int)strtol(text, NULL, 10);
+    path = xasprintf("/proc/%d/comm", pid);
+    comm = pid > 1 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (comm < 0 || read(comm, name, sizeof(name) - 1) <= 0 ||
+        strcmp(name, "domusd\n") != 0)
+        return;
+    log_info("asking the domusd that runs already, process %d, to end", pid);
+    (void)kill(pid, SIGTERM);
+}
+
+static int take_lock(int fd)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
+    int64_t deadline = loop_now() + LOCK_MS;
+    bool given = sd_listen_fds(0) > 0;
+
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (given)
+        ask_to_end(fd);
+    while (given && loop_now() < deadline) {
+        (void)nanosleep(&pause, NULL);
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+    }
+    return -EALREADY;
+}
+
 int server_lock(const char *run_dir, int *lock_out, struct err *e)
 {
     _cleanup_free_ char *path = xasprintf("%s/" SERVER_LOCK_NAME, run_dir);
@@ -55,8 +100,10 @@ int server_lock(const char *run_dir, int *lock_out, struct err *e)
 
     if (fd < 0)
         return err_errno(e, "%s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+    if (take_lock(fd) < 0)
         return err_set(e, EALREADY, "another domusd serves %s", run_dir);
+    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        log_warn("%s: %s", path, strerror(errno));
     *lock_out = steal_fd(&fd);
     return 0;
 }

@@ -23,7 +23,11 @@ struct server_handler {
     void (*gone)(void *context, uint64_t peer);
 };
 
-/* Takes the run directory's lock: one domusd for each. */
+/*
+ * Takes the run directory's lock: one domusd for each. Who was given a socket
+ * by systemd has the one that clients find, so it asks a domusd that a shim
+ * has started to end; else it fails with EALREADY.
+ */
 int server_lock(const char *run_dir, int *lock_out, struct err *e);
 
 /* The socket that systemd passed, or a new one; listening. */

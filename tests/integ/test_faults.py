@@ -2,11 +2,13 @@
 """Whatever dies, hangs or lies: a clear error, and nothing left behind."""
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 
 import ttrpc
-from harness import eventually, failing, main, read, test
+from harness import DOMUSD, eventually, failing, main, read, test
 
 STOPPED = 3
 
@@ -295,7 +297,7 @@ def kernel_missing_and_wrong_digest(host):
 
 @test
 def the_first_shim_starts_domusd(host):
-    from harness import DOMUSD, FAKE, write
+    from harness import FAKE, write
     host.stop_domusd()
     script = host.dir + "/start-domusd"
     write(script, "#!/bin/sh\nexec %s --config %s/domus.conf\n" % (
@@ -337,6 +339,33 @@ def no_domusd_at_all(host):
     host.start_domusd()
     c.run_delete()
     c.drop()
+
+
+@test
+def systemd_takes_over_from_a_domusd_of_a_shim(host):
+    """Its socket unit binds the name anew; then it starts one for it."""
+    c = sleeper(host)
+    first = host.domusd
+    os.unlink(host.socket)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(host.socket)
+        s.listen(8)
+        with open(host.dir + "/domusd.log", "a", encoding="utf-8") as log:
+            host.domusd = subprocess.Popen(
+                ["bash", "-c", "export LISTEN_FDS=1 LISTEN_PID=$$; "
+                 'exec "$0" --config "$1" 3<&%d' % s.fileno(),
+                 DOMUSD, host.dir + "/domus.conf"], stdout=log, stderr=log,
+                env=host.environment(), start_new_session=True,
+                pass_fds=[s.fileno()])
+        assert first.wait(20) == 0
+    eventually("the new one listens", host.listening)
+    assert c.status() == 2
+    works(host)
+    c.call("Kill", signal=9)
+    assert c.wait() == 137
+    c.finish()
+    host.stop_domusd()
+    host.start_domusd()
 
 
 @test
