@@ -171,7 +171,7 @@ def alternative(**changes):
         elif changes[key] is not None:
             with open(os.path.join(ALTERNATIVE, name), "wb") as f:
                 f.write(changes[key])
-    return configured(guest_dir=ALTERNATIVE, start_timeout=40)
+    return configured(guest_dir=ALTERNATIVE, start_timeout=20)
 
 
 def content(name):
