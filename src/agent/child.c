@@ -116,7 +116,7 @@ void child_run(const struct child *child)
     if (read(sync, &go, 1) != 1)
         _exit(START_EXIT_CANNOT_RUN);
     if (hooks_run(&child->spec->start_container_hooks, HOOKS_START_CONTAINER,
-                  -1, child->spec->hook_state, &e) == 0)
+                  -1, child->spec->hook_state, &env, &e) == 0)
         (void)process_execute(p, &seal, program, &env, &e);
     start_report(sync, &e);
     _exit(e.code == ENOENT ? START_EXIT_NOT_FOUND : START_EXIT_CANNOT_RUN);

@@ -66,12 +66,14 @@ static int make_state(enum hooks_when when, const char *members, int *fd_out,
 }
 
 /* In the child. What cannot be done is said where the hook's words go. */
-static _Noreturn void become_hook(const struct spec_hook *hook, int root,
+static _Noreturn void become_hook(const struct spec_hook *hook,
+                                  const struct string_list *usual_env, int root,
                                   int state, int output)
 {
     struct string_list only_path = {.v = (char **)&hook->path, .n = 1};
     char **args = process_vector(hook->args.n ? &hook->args : &only_path);
-    char **env = process_vector(&hook->env);
+    char **env =
+        process_vector(hook->env.n > 0 || !usual_env ? &hook->env : usual_env);
 
     /* A group of its own, so that all of it can be killed. */
     if (setsid() >= 0 && dup2(state, STDIN_FILENO) >= 0 &&
@@ -82,7 +84,8 @@ static _Noreturn void become_hook(const struct spec_hook *hook, int root,
     _exit(EXIT_NOT_RUN);
 }
 
-static int start(const struct spec_hook *hook, int root, int state,
+static int start(const struct spec_hook *hook,
+                 const struct string_list *usual_env, int root, int state,
                  struct run *run, struct err *e)
 {
     _cleanup_fd_ int ours = -1;
@@ -99,7 +102,7 @@ static int start(const struct spec_hook *hook, int root, int state,
     if (run->pid < 0)
         return err_errno(e, "make a process");
     if (run->pid == 0)
-        become_hook(hook, root, state, theirs);
+        become_hook(hook, usual_env, root, state, theirs);
     run->output = steal_fd(&ours);
     run->pidfd = (int)syscall(SYS_pidfd_open, run->pid, 0);
     return run->pidfd < 0 ? err_errno(e, "watch the process") : 0;
@@ -184,8 +187,8 @@ static int judge(const struct run *run, int status, struct err *e)
 }
 
 static int run_hook(const struct spec_hook *hook, enum hooks_when when,
-                    int root, const char *members, int64_t deadline,
-                    struct err *e)
+                    const struct string_list *usual_env, int root,
+                    const char *members, int64_t deadline, struct err *e)
 {
     int64_t begin = loop_now();
     int64_t own = begin + (int64_t)hook->timeout_s * 1000;
@@ -198,7 +201,7 @@ static int run_hook(const struct spec_hook *hook, enum hooks_when when,
         return err_set(e, EINVAL, "the path is not absolute");
     r = make_state(when, members, &state, e);
     if (r == 0)
-        r = start(hook, root, state, &run, e);
+        r = start(hook, usual_env, root, state, &run, e);
     if (hook->timeout_s && own < deadline)
         deadline = own;
     ended = r == 0 && wait_until(&run, deadline);
@@ -213,12 +216,13 @@ static int run_hook(const struct spec_hook *hook, enum hooks_when when,
 }
 
 int hooks_run(const struct spec_hook_list *hooks, enum hooks_when when,
-              int root, const char *members, struct err *e)
+              int root, const char *members, const struct string_list *env,
+              struct err *e)
 {
     int64_t deadline = loop_now() + moments[when].limit_ms;
 
     for (size_t i = 0; i < hooks->n; i++)
-        if (run_hook(&hooks->v[i], when, root, members, deadline, e) < 0)
+        if (run_hook(&hooks->v[i], when, env, root, members, deadline, e) < 0)
             return err_wrap(e, "%s hook %s", moments[when].name,
                             hooks->v[i].path);
     return 0;

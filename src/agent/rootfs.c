@@ -159,7 +159,7 @@ int rootfs_enter(const struct spec_container *spec, const char *terminal,
         r = rootfs_limit_devices(spec, cgroup, e);
     if (r == 0)
         r = hooks_run(&spec->create_container_hooks, HOOKS_CREATE_CONTAINER,
-                      root, spec->hook_state, e);
+                      root, spec->hook_state, NULL, e);
     if (r == 0 && spec->root_readonly)
         r = mount_change(root, MS_RDONLY, e);
     if (r == 0)

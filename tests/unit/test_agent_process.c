@@ -373,7 +373,9 @@ static void test_hooks(void **state)
     c->hook_state = xstrdup("");
     (void)add_hook(&c->start_container_hooks, "/state", 5);
     c->process.uid = 1000;
-    expect(&create, "{\"status\":\"created\",\"pid\":1}0 /state\n/\n");
+    string_list_add(&c->process.env, "A=the container's");
+    expect(&create, "{\"status\":\"created\",\"pid\":1}0 /state the "
+                    "container's\n/\n");
 }
 
 /* All of a long state arrives, and one that is not read keeps nobody. */
