@@ -60,11 +60,11 @@ static int show_node(int dir, const char *name, const char *guest_path,
     return r < 0 ? r : mount_attach(mount, node, e);
 }
 
-/* As runc: a container's terminals are those of its own devpts, whatever its
- * config lists. */
-static bool is_terminals(const struct spec_device *device)
+/* As runc: a container's terminals are its own, whatever its config lists. */
+static bool is_terminals(const struct spec_device *device, const char *terminal)
 {
-    return strcmp(device->path, DEV "ptmx") == 0;
+    return strcmp(device->path, DEV "ptmx") == 0 ||
+           (terminal && strcmp(device->path, DEV "console") == 0);
 }
 
 static bool is_listed(const struct spec_device_list *list, const char *name)
@@ -202,7 +202,7 @@ static int make_device(int root, const struct spec_device *d,
 }
 
 int devices_make(int root, const struct spec_device_list *list, bool own_dev,
-                 struct err *e)
+                 const char *terminal, struct err *e)
 {
     int r = 0;
 
@@ -210,7 +210,7 @@ int devices_make(int root, const struct spec_device_list *list, bool own_dev,
         _cleanup_free_ char *path = xasprintf(ROOTFS_DEVICES "/%zu", i);
         const struct spec_device *d = &list->v[i];
 
-        if (is_terminals(d) ||
+        if (is_terminals(d, terminal) ||
             (own_dev && strncmp(d->path, DEV, strlen(DEV)) == 0))
             continue;
         if (make_device(root, d, path, e) < 0)

@@ -23,8 +23,9 @@ int devices_make_default(int root, const struct spec_device_list *others,
 int devices_prepare(const struct spec_container *spec, struct err *e);
 
 /* Shows them at their paths. own_dev: the container brings a /dev of its own;
- * what would be there is left out, as other runtimes do. */
+ * what would be there is left out, as other runtimes do. terminal: what is
+ * /dev/console already, or NULL. */
 int devices_make(int root, const struct spec_device_list *list, bool own_dev,
-                 struct err *e);
+                 const char *terminal, struct err *e);
 
 #endif

@@ -24,7 +24,7 @@ static int make_devices(const struct spec_container *spec, int root,
     bool own = dev && mounts_is_bind(dev);
     int r = own ? 0 : devices_make_default(root, &spec->devices, terminal, e);
 
-    return r < 0 ? r : devices_make(root, &spec->devices, own, e);
+    return r < 0 ? r : devices_make(root, &spec->devices, own, terminal, e);
 }
 
 static int hide(int root, const char *path, struct err *e)

@@ -185,6 +185,10 @@ static void test_devices(void **state)
                                 "stat -Lc '%t:%T %a' /dev/ptmx");
     (void)add_device(&create, "/dev/ptmx", 'c', 5, 2);
     expect(&create, "pts/ptmx\n5:2 666\n");
+    create = rig_create("web1", "stat -c %t:%T /dev/console");
+    (void)add_device(&create, "/dev/console", 'c', 1, 3);
+    create.container.process.terminal = true;
+    expect(&create, "88:0\r\n");
 }
 
 static void expect_refused_device(const char *path, char type, uint32_t mode,
