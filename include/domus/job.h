@@ -12,7 +12,7 @@
 
 #include "domus/packet.h"
 
-#define JOB_VERSION     2
+#define JOB_VERSION     3
 #define JOB_FD          3
 #define JOB_DOMAINS_MAX 1024
 #define JOB_VBDS_MAX    16

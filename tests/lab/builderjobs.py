@@ -6,7 +6,7 @@ import socket
 import struct
 import subprocess
 
-VERSION = 2
+VERSION = 3
 (RESULT, HOST, HOST_RESULT, BUILD, BUILT, START, DESTROY, LIST, LIST_RESULT,
  PAUSE, RESUME, SCHED, WATCH, UNWATCH, CHANNEL, DIED) = range(1, 17)
 JOB_FD = 3
