@@ -224,26 +224,45 @@ static size_t group_pids(int group, pid_t *pids, size_t max)
     return n;
 }
 
-/* Calls itself for each group beneath; a name is used once it was found to be
- * a directory. */
-static size_t walk_pids(int group, pid_t *pids, size_t max, unsigned depth)
+static DIR *open_groups(int group)
 {
-    size_t n = group_pids(group, pids, max);
     int fd = openat(group, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
     if (fd >= 0 && !dir)
         close_fd(&fd);
-    while (dir && depth < DEPTH_MAX && n < max && (entry = readdir(dir))) {
-        _cleanup_fd_ int child = -1;
+    return dir;
+}
+
+/* The next group beneath, or -1; a name is used once it was found to be a
+ * directory. */
+static int next_group(DIR *dir)
+{
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        int group;
 
         if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
             continue;
-        child = openat(group, entry->d_name,
+        group = openat(dirfd(dir), entry->d_name,
                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (child >= 0)
-            n += walk_pids(child, pids + n, max - n, depth + 1);
+        if (group >= 0)
+            return group;
+    }
+    return -1;
+}
+
+/* Calls itself for each group beneath. */
+static size_t walk_pids(int group, pid_t *pids, size_t max, unsigned depth)
+{
+    _cleanup_closedir_ DIR *dir = open_groups(group);
+    size_t n = group_pids(group, pids, max);
+    int inner;
+
+    while (depth < DEPTH_MAX && n < max && (inner = next_group(dir)) >= 0) {
+        n += walk_pids(inner, pids + n, max - n, depth + 1);
+        close_fd(&inner);
     }
     return n;
 }
@@ -264,34 +283,24 @@ static bool holds(int group, pid_t pid)
     return false;
 }
 
+/* Takes over group, and calls itself for each beneath. */
 static int find(int group, pid_t pid, unsigned depth)
 {
-    int fd = openat(group, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     _cleanup_closedir_ DIR *dir = NULL;
-    struct dirent *entry;
-    int found = -1;
+    int inner, found = -1;
 
-    if (fd < 0 || holds(fd, pid))
-        return fd;
-    dir = fdopendir(fd);
-    if (!dir)
-        close_fd(&fd);
-    while (dir && depth < DEPTH_MAX && found < 0 && (entry = readdir(dir))) {
-        _cleanup_fd_ int child = -1;
-
-        if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
-            continue;
-        child = openat(group, entry->d_name,
-                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (child >= 0)
-            found = find(child, pid, depth + 1);
-    }
+    if (group < 0 || holds(group, pid))
+        return group;
+    dir = open_groups(group);
+    close_fd(&group);
+    while (depth < DEPTH_MAX && found < 0 && (inner = next_group(dir)) >= 0)
+        found = find(inner, pid, depth + 1);
     return found;
 }
 
 int cgroup_find(int cgroup, pid_t pid, int *group_out, struct err *e)
 {
-    int group = find(cgroup, pid, 0);
+    int group = find(fcntl(cgroup, F_DUPFD_CLOEXEC, 3), pid, 0);
 
     if (group < 0)
         return err_set(e, ESRCH, "process %d is in no group of the container",
