@@ -28,11 +28,14 @@ struct hook_run {
     struct loop_fd *source;
     struct loop_timer *deadline;
     bool late;
+    bool abandoned; /* whoever asked is gone */
+    bool waiting;   /* for earlier ones of its container */
     char untrusted_said[HOOKS_STDERR_MAX];
     size_t said;
 };
 
 static void start(struct hook_run *run);
+static void start_waiting(struct daemon *daemon);
 
 static const struct spec_hook *current(const struct hook_run *run)
 {
@@ -57,7 +60,8 @@ static void end_process(struct hook_run *run)
 
 static void run_free(struct hook_run *run)
 {
-    struct hook_run **at = &run->daemon->hook_runs;
+    struct daemon *daemon = run->daemon;
+    struct hook_run **at = &daemon->hook_runs;
 
     while (*at && *at != run)
         at = &(*at)->next;
@@ -73,6 +77,8 @@ static void run_free(struct hook_run *run)
 
 static void finish(struct hook_run *run, struct err *error)
 {
+    struct daemon *daemon = run->daemon;
+
     if (error) {
         (void)err_wrap(error, "hook %s", current(run)->path);
         (void)err_wrap(error, "container %s: %s", run->hooks.id,
@@ -81,6 +87,7 @@ static void finish(struct hook_run *run, struct err *error)
     }
     server_result(run->daemon->server, run->peer, run->id, error);
     run_free(run);
+    start_waiting(daemon);
 }
 
 /* Bounded, since hooks may write faster than this reads. */
@@ -117,6 +124,8 @@ static int judge(const struct hook_run *run, int status, struct err *e)
         n--;
     if (program_status(run->status_fd, e) < 0)
         return -e->code;
+    if (run->abandoned)
+        return err_set(e, ECANCELED, "the shim is gone, was killed");
     if (run->late)
         return err_set(e, ETIMEDOUT, "did not end within %u s, was killed",
                        timeout_s(run));
@@ -155,15 +164,20 @@ static void ended(void *context, pid_t pid, int status)
     start(run);
 }
 
+/* With what it started; then ended() is called. */
+static void kill_hook(const struct hook_run *run)
+{
+    (void)kill(-run->pid, SIGKILL);
+    (void)kill(run->pid, SIGKILL);
+}
+
 static void late(void *context)
 {
     struct hook_run *run = context;
 
     run->deadline = NULL;
     run->late = true;
-    /* With what it started; then ended() is called. */
-    (void)kill(-run->pid, SIGKILL);
-    (void)kill(run->pid, SIGKILL);
+    kill_hook(run);
 }
 
 /* No pipe, which a hook that does not read could fill. */
@@ -243,6 +257,33 @@ static void start(struct hook_run *run)
         finish(run, &e);
 }
 
+/* A container's hooks run one after the other, though the shim that asked for
+ * the first may be gone. */
+static bool is_first_of_its_container(const struct hook_run *run)
+{
+    const struct hook_run *r = run->daemon->hook_runs;
+
+    while (strcmp(r->hooks.id, run->hooks.id) != 0 ||
+           strcmp(r->hooks.namespace, run->hooks.namespace) != 0)
+        r = r->next;
+    return r == run;
+}
+
+static void start_waiting(struct daemon *daemon)
+{
+    struct hook_run *run = daemon->hook_runs;
+
+    while (run) {
+        if (!run->waiting || !is_first_of_its_container(run)) {
+            run = run->next;
+            continue;
+        }
+        run->waiting = false;
+        start(run);
+        run = daemon->hook_runs; /* it may be another list by now */
+    }
+}
+
 static int check(struct daemon *daemon, const struct ctl_hooks *hooks,
                  struct err *e)
 {
@@ -286,8 +327,8 @@ static int open_programs(struct hook_run *run, struct err *e)
 void hooks_run(struct daemon *daemon, uint64_t peer, uint32_t id,
                const struct ctl_hooks *hooks)
 {
+    struct hook_run *run, **at = &daemon->hook_runs;
     struct err e = ERR_INIT;
-    struct hook_run *run;
 
     if (check(daemon, hooks, &e) < 0) {
         (void)err_wrap(&e, "hooks of container %.76s", hooks->id);
@@ -301,12 +342,31 @@ void hooks_run(struct daemon *daemon, uint64_t peer, uint32_t id,
     run->status_fd = run->stderr_fd = -1;
     /* It was decoded by the same table, so it fits. */
     (void)wire_copy(ctl_protocol.types[CTL_HOOKS].desc, hooks, &run->hooks, &e);
-    run->next = daemon->hook_runs;
-    daemon->hook_runs = run;
-    if (open_programs(run, &e) < 0)
+    while (*at)
+        at = &(*at)->next;
+    *at = run;
+    if (open_programs(run, &e) < 0) {
         finish(run, &e);
-    else
-        start(run);
+        return;
+    }
+    run->waiting = true;
+    start_waiting(daemon);
+}
+
+void hooks_peer_gone(struct daemon *daemon, uint64_t peer)
+{
+    struct hook_run *run = daemon->hook_runs, *next;
+
+    for (; run; run = next) {
+        next = run->next;
+        if (run->peer != peer)
+            continue;
+        run->abandoned = true;
+        if (run->pid > 0)
+            kill_hook(run);
+        else
+            run_free(run);
+    }
 }
 
 void hooks_free(struct daemon *daemon)

@@ -151,6 +151,7 @@ static void on_gone(void *context, uint64_t peer)
     for (struct sandbox *s = daemon->sandboxes; s; s = s->next)
         if (s->owner == peer)
             sandbox_orphan(s, SANDBOX_GRACE_MS);
+    hooks_peer_gone(daemon, peer);
 }
 
 const struct server_handler requests_handler = {

@@ -201,5 +201,27 @@ def poststop_when_the_shim_died(host):
     c.drop()
 
 
+@test
+def hooks_of_a_shim_that_died(host):
+    """They end with it, and poststop does not run beside them."""
+    c = hooked(host, "sleep 1000", {"poststart": ["slow"],
+                                    "poststop": ["slow"]})
+    c.start_shim()
+    c.create()
+    pid = c.pid()
+    c.begin("Start")
+    eventually("the hook runs", lambda: order(host) == ["poststart"])
+    os.kill(pid, signal.SIGKILL)
+    eventually("the connection ends", lambda: c.client.closed)
+    c.client.close()
+    c.client = None
+    c.run_delete()
+    assert order(host) == ["poststart", "poststop", "poststop done"], \
+        order(host)
+    time.sleep(1)
+    assert "poststart done" not in order(host), order(host)
+    c.drop()
+
+
 if __name__ == "__main__":
     sys.exit(main())
