@@ -12,7 +12,7 @@
 
 #include "domus/packet.h"
 
-#define JOB_VERSION     3
+#define JOB_VERSION     4
 #define JOB_FD          3
 #define JOB_DOMAINS_MAX 1024
 #define JOB_VBDS_MAX    16
@@ -27,7 +27,8 @@ enum job_type {
     JOB_START,   /* start -> RESULT; devices attached, unpaused */
     JOB_DESTROY, /* domain -> RESULT; when it is gone, or was not there */
     JOB_LIST,    /* -> LIST_RESULT: every domain whose name is ours, or that
-                    has none, half built or half gone: go by the uuid */
+                    has none, half built or half gone: go by the uuid. Never
+                    a part of them: RESULT with EMSGSIZE */
     JOB_LIST_RESULT,
     JOB_PAUSE,  /* domain -> RESULT; when it was paused before, too */
     JOB_RESUME, /* domain -> RESULT; when it was not paused, too */
@@ -109,7 +110,6 @@ struct job_sched {
 struct job_listed {
     uint32_t domid;
     char *uuid;
-    char *name;
     char *console;
     bool dying; /* destroyed, but its memory is not all given back */
     bool shut_down;

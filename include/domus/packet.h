@@ -9,7 +9,10 @@
 
 #include "domus/wire.h"
 
-#define PACKET_MAX 65536
+/* The lists of 512 sandboxes and of 1,024 domains have to fit into one, and one
+ * into a socket's send buffer, which Linux makes 208 KiB if nobody says more.
+ */
+#define PACKET_MAX (192 * 1024)
 /* Of one packet: a logger's three, and one to spare. */
 #define PACKET_FDS_MAX 4
 

@@ -250,27 +250,35 @@ int domain_destroy(struct xl *xl, const struct job_domain *domain,
 
 /* --- list ----------------------------------------------------------------- */
 
+static bool is_ours(struct xl *xl, const libxl_dominfo *info)
+{
+    _cleanup_free_ char *name = libxl_domid_to_name(xl->ctx, info->domid);
+
+    /* Without one: its builder died early, or it is being destroyed. */
+    return !name ||
+           strncmp(name, DOMAIN_NAME_PREFIX, strlen(DOMAIN_NAME_PREFIX)) == 0;
+}
+
 int domain_list(struct xl *xl, struct job_list_result *result_out,
                 struct err *e)
 {
-    struct job_listed_list out = {0};
-    int n = 0;
+    struct job_listed_list *out = &result_out->domains;
+    int n = 0, r = 0;
     libxl_dominfo *list = libxl_list_domain(xl->ctx, &n);
 
     if (!list)
         return xl_fail(xl, ERROR_FAIL, e, "cannot list the domains");
-    out.v = xcalloc((size_t)n + 1, sizeof(*out.v));
-    for (int i = 0; i < n && out.n < JOB_DOMAINS_MAX; i++) {
-        _cleanup_free_ char *name = libxl_domid_to_name(xl->ctx, list[i].domid);
-
-        /* Without one: its builder died early, or it is being destroyed. */
-        if (name &&
-            strncmp(name, DOMAIN_NAME_PREFIX, strlen(DOMAIN_NAME_PREFIX)) != 0)
+    out->v = xcalloc(JOB_DOMAINS_MAX, sizeof(*out->v));
+    for (int i = 0; i < n && r == 0; i++) {
+        if (!is_ours(xl, &list[i]))
             continue;
-        out.v[out.n++] = (struct job_listed){
+        if (out->n == JOB_DOMAINS_MAX) {
+            r = err_set(e, EMSGSIZE, "more than %d domains", JOB_DOMAINS_MAX);
+            break;
+        }
+        out->v[out->n++] = (struct job_listed){
             .domid = list[i].domid,
             .uuid = xasprintf(LIBXL_UUID_FMT, LIBXL_UUID_BYTES(list[i].uuid)),
-            .name = name ? steal_ptr(&name) : xstrdup(""),
             .console = console_of(xl, list[i].domid),
             .dying = list[i].dying,
             .shut_down = list[i].shutdown,
@@ -279,6 +287,7 @@ int domain_list(struct xl *xl, struct job_list_result *result_out,
         };
     }
     libxl_dominfo_list_free(list, n);
-    result_out->domains = out;
-    return 0;
+    if (r < 0)
+        wire_clear(job_protocol.types[JOB_LIST_RESULT].desc, result_out);
+    return r;
 }

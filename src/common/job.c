@@ -77,7 +77,6 @@ static const struct wire_desc sched_desc = WIRE_DESC(job_sched, sched_fields);
 static const struct wire_field listed_fields[] = {
     WIRE_FIELD(job_listed, domid, WIRE_U32),
     WIRE_FIELD(job_listed, uuid, WIRE_STRING, .max = WORD_MAX),
-    WIRE_FIELD(job_listed, name, WIRE_STRING, .max = 255),
     WIRE_FIELD(job_listed, console, WIRE_STRING, .max = PATH_LONGEST),
     WIRE_FIELD(job_listed, dying, WIRE_BOOL),
     WIRE_FIELD(job_listed, shut_down, WIRE_BOOL),

@@ -266,7 +266,6 @@ static void work_list(uint32_t id)
             continue;
         l->domid = domid;
         l->uuid = fact_read(domid, "uuid");
-        l->name = fact_read(domid, "name");
         l->console = fact_read(domid, "console");
         l->reason = fact_read(domid, "reason");
         l->shut_down = fact_exists(domid, "dead");
@@ -277,7 +276,6 @@ static void work_list(uint32_t id)
     answer(JOB_LIST_RESULT, id, &result);
     for (size_t i = 0; i < result.domains.n; i++) {
         free(listed[i].uuid);
-        free(listed[i].name);
         free(listed[i].console);
         free(listed[i].reason);
     }

@@ -6,7 +6,7 @@ import socket
 import struct
 import subprocess
 
-VERSION = 3
+VERSION = 4
 (RESULT, HOST, HOST_RESULT, BUILD, BUILT, START, DESTROY, LIST, LIST_RESULT,
  PAUSE, RESUME, SCHED, WATCH, UNWATCH, CHANNEL, DIED) = range(1, 17)
 JOB_FD = 3
@@ -14,9 +14,8 @@ JOB_FD = 3
 # Name and kind of the fields, as in src/common/job.c. A list is a table.
 VBD = (("name", "s"), ("major", "u32"), ("minor", "u32"),
        ("writable", "bool"), ("path", "s"))
-LISTED = (("domid", "u32"), ("uuid", "s"), ("name", "s"), ("console", "s"),
-          ("dying", "bool"), ("shut_down", "bool"), ("paused", "bool"),
-          ("reason", "s"))
+LISTED = (("domid", "u32"), ("uuid", "s"), ("console", "s"), ("dying", "bool"),
+          ("shut_down", "bool"), ("paused", "bool"), ("reason", "s"))
 DOMAIN = (("domid", "u32"), ("uuid", "s"))
 BODIES = {
     RESULT: (("code", "u32"), ("text", "s")),

@@ -81,6 +81,45 @@ static void builder_packets(void **state)
     every_type_goes_and_comes(&job_protocol);
 }
 
+static void goes_and_comes(const struct packet_protocol *protocol,
+                           uint16_t type, const void *body)
+{
+    struct packet packet;
+    struct err e = ERR_INIT;
+
+    assert_ok(packet_send(ends[0], protocol, type, 1, body, &e), e);
+    assert_ok(packet_receive(ends[1], protocol, &packet, &e), e);
+    packet_clear(protocol, &packet);
+}
+
+/* Else a host with that many could not be looked after any more. */
+static void the_longest_lists_fit(void **state)
+{
+    static struct ctl_listed sandboxes[CTL_LIST_MAX];
+    static struct job_listed domains[JOB_DOMAINS_MAX];
+    struct ctl_list_result ctl = {{sandboxes, CTL_LIST_MAX}};
+    struct job_list_result job = {{domains, JOB_DOMAINS_MAX}};
+    char name[CTL_NAMESPACE_MAX + 1], id[SPEC_ID_MAX + 1];
+    char uuid[] = "01234567-89ab-cdef-0123-456789abcdef";
+    char type[] = "pvh", reason[] = "soft-reset", console[] = "/dev/pts/99999";
+
+    (void)state;
+    memset(name, 'n', sizeof(name));
+    memset(id, 'i', sizeof(id));
+    name[sizeof(name) - 1] = id[sizeof(id) - 1] = '\0';
+    for (size_t i = 0; i < ARRAY_SIZE(sandboxes); i++)
+        sandboxes[i] = (struct ctl_listed){.namespace = name,
+                                           .id = id,
+                                           .uuid = uuid,
+                                           .domain_type = type,
+                                           .state = reason};
+    for (size_t i = 0; i < ARRAY_SIZE(domains); i++)
+        domains[i] = (struct job_listed){
+            .uuid = uuid, .console = console, .reason = reason};
+    goes_and_comes(&ctl_protocol, CTL_LIST_RESULT, &ctl);
+    goes_and_comes(&job_protocol, JOB_LIST_RESULT, &job);
+}
+
 static void nothing_there_is_no_error(void **state)
 {
     struct packet packet;
@@ -353,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         with_ends(control_packets),
         with_ends(builder_packets),
+        with_ends(the_longest_lists_fit),
         with_ends(nothing_there_is_no_error),
         with_ends(tells_that_the_peer_is_gone),
         with_ends(refuses_short_packets),
