@@ -145,6 +145,12 @@ static int set_cache_max(struct config *c, const char *value, struct err *e)
     return set_u32(&c->image_cache_max_mib, value, 0, UINT32_MAX, e);
 }
 
+static int set_build_memory(struct config *c, const char *value, struct err *e)
+{
+    return set_u32(&c->image_build_memory_max_mib, value, 64, CONFIG_MIB_MAX,
+                   e);
+}
+
 static void set_words(struct string_list *list, const char *value)
 {
     _cleanup_free_ char *copy = xstrdup(value);
@@ -210,6 +216,7 @@ static const struct {
     {"vcpus", set_vcpus},
     {"start-timeout", set_timeout},
     {"image-cache-max", set_cache_max},
+    {"image-build-memory-max", set_build_memory},
     {"allow-annotations", set_annotations},
     {"hooks", set_hooks},
     {"loggers", set_loggers},
@@ -276,6 +283,7 @@ static void set_defaults(struct config *c)
         .vcpus = 1,
         .start_timeout_s = 60,
         .image_cache_max_mib = 10 * 1024,
+        .image_build_memory_max_mib = 2048,
         .log_level = LOG_INFO,
     };
     set_words(&c->hooks, NERDCTL);

@@ -28,6 +28,7 @@ struct config {
     uint32_t vcpus;
     uint32_t start_timeout_s;
     uint32_t image_cache_max_mib;
+    uint32_t image_build_memory_max_mib; /* of each mkfs.erofs */
     struct string_list allow_annotations;
     struct string_list hooks;   /* programs that may run as such; */
     struct string_list loggers; /* absolute paths */

@@ -104,6 +104,11 @@ static int run(struct daemon *daemon, struct err *e)
         xasprintf("%s/sandboxes", daemon->config.run_dir);
     _cleanup_free_ char *staging =
         xasprintf("%s/staging", daemon->config.run_dir);
+    const struct image_limits limits = {
+        .cache_max = (uint64_t)daemon->config.image_cache_max_mib << 20,
+        .build_memory_max = (uint64_t)daemon->config.image_build_memory_max_mib
+                            << 20,
+    };
     int r = open_dir(daemon->config.run_dir, &run_fd, e);
 
     if (r == 0)
@@ -114,9 +119,8 @@ static int run(struct daemon *daemon, struct err *e)
         r = catch_signals(daemon, &signals, e);
     if (r < 0)
         return r;
-    daemon->images =
-        image_store_new(daemon->loop, daemon->config.image_dir, staging,
-                        (uint64_t)daemon->config.image_cache_max_mib << 20, e);
+    daemon->images = image_store_new(daemon->loop, daemon->config.image_dir,
+                                     staging, &limits, e);
     if (!daemon->images)
         return -e->code;
     daemon->pool =

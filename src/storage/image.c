@@ -42,10 +42,12 @@ struct waiter {
 struct build {
     struct build *next;
     struct image_store *store; /* borrowed */
-    bool shared;               /* by all who want this identity */
-    struct digest identity;
+    struct rootfs rootfs;      /* owned; if immutable, the build is shared by */
+    struct digest identity;    /* all who want this one */
+    bool started;
+    bool again; /* after the disk was full */
     char *path; /* of the new file; owned */
-    pid_t pid;  /* 0 once reaped */
+    pid_t pid;  /* 0 before and once reaped */
     int fd;     /* the child's answer */
     struct loop_fd *source;
     struct loop_timer *timer;
@@ -59,20 +61,23 @@ struct image_store {
     struct loop *loop; /* borrowed */
     struct image_cache cache;
     char *staging;
-    uint64_t cache_max;
+    struct image_limits limits;
     struct image *images;    /* in use */
     struct image *detaching; /* not any more */
-    struct build *builds;
+    struct build *builds;    /* the oldest first */
 };
 
+static void start_builds(struct image_store *store);
+
 struct image_store *image_store_new(struct loop *loop, const char *dir,
-                                    const char *staging, uint64_t cache_max,
+                                    const char *staging,
+                                    const struct image_limits *limits,
                                     struct err *e)
 {
     struct image_store *store = xcalloc(1, sizeof(*store));
 
     store->loop = loop;
-    store->cache_max = cache_max;
+    store->limits = *limits;
     store->staging = xstrdup(staging);
     if (image_cache_open(&store->cache, dir, e) < 0) {
         image_store_free(store);
@@ -86,6 +91,24 @@ struct image_store *image_store_new(struct loop *loop, const char *dir,
     return store;
 }
 
+/* As it was before its start. */
+static void build_reset(struct build *build)
+{
+    if (build->pid > 0)
+        (void)kill(build->pid, SIGKILL);
+    build->pid = 0;
+    loop_remove_fd(&build->source);
+    loop_remove_timer(&build->timer);
+    close_fd(&build->fd);
+    if (build->path)
+        (void)unlink(build->path);
+    free(build->path);
+    build->path = NULL;
+    memset(build->answer, 0, sizeof(build->answer));
+    build->answer_n = 0;
+    build->started = false;
+}
+
 static void build_free(struct build *build)
 {
     struct build **at = &build->store->builds;
@@ -94,14 +117,8 @@ static void build_free(struct build *build)
         at = &(*at)->next;
     if (*at)
         *at = build->next;
-    if (build->pid > 0)
-        (void)kill(build->pid, SIGKILL);
-    loop_remove_fd(&build->source);
-    loop_remove_timer(&build->timer);
-    close_fd(&build->fd);
-    if (build->path)
-        (void)unlink(build->path);
-    free(build->path);
+    build_reset(build);
+    rootfs_clear(&build->rootfs);
     while (build->waiters) {
         struct waiter *waiter = build->waiters;
 
@@ -144,12 +161,11 @@ static bool in_use(void *context, const struct digest *digest)
     return false;
 }
 
-static void trim(struct image_store *store)
+static void trim(struct image_store *store, uint64_t max_bytes)
 {
     struct err e = ERR_INIT;
 
-    if (image_cache_trim(&store->cache, store->cache_max, in_use, store, &e) <
-        0)
+    if (image_cache_trim(&store->cache, max_bytes, in_use, store, &e) < 0)
         log_warn("image cache: %s", e.text);
 }
 
@@ -213,9 +229,9 @@ static void build_finish(struct build *build, const struct digest *digest,
             waiter->done(waiter->context, image, error);
         free(waiter);
     }
-    if (error)
-        return;
-    trim(store);
+    if (!error)
+        trim(store, store->limits.cache_max);
+    start_builds(store);
 }
 
 static void build_ended(struct build *build)
@@ -234,10 +250,19 @@ static void build_ended(struct build *build)
     r = image_build_answer(build->answer, &digest, &e);
     if (r == 0)
         r = image_cache_store(&store->cache, build->path, &digest,
-                              build->shared ? &build->identity : NULL, &e);
+                              build->rootfs.immutable ? &build->identity : NULL,
+                              &e);
     if (r == 0) {
         free(build->path);
         build->path = NULL;
+    }
+    if (r == -ENOSPC && !build->again) {
+        log_warn("no space left for an image: removing the unused ones");
+        build_reset(build);
+        build->again = true;
+        trim(store, 0);
+        start_builds(store);
+        return;
     }
     build_finish(build, &digest, r < 0 ? &e : NULL);
 }
@@ -296,18 +321,17 @@ static void add_waiter(struct build *build, image_done_fn *done, void *context)
     build->waiters = waiter;
 }
 
-static int build_start(struct image_store *store, const struct rootfs *rootfs,
-                       const struct digest *identity, struct build **build_out,
-                       struct err *e)
+static int build_start(struct build *build, struct err *e)
 {
-    struct build *build = xcalloc(1, sizeof(*build));
-    struct image_build job = {.rootfs = rootfs, .staging = store->staging};
+    struct image_store *store = build->store;
+    struct image_build job = {
+        .rootfs = &build->rootfs,
+        .staging = store->staging,
+        .memory_max = store->limits.build_memory_max,
+    };
     int r;
 
-    build->store = store;
-    build->fd = -1;
-    build->shared = rootfs->immutable;
-    build->identity = *identity;
+    build->started = true;
     r = image_cache_new_file(&store->cache, &build->path, e);
     if (r == 0) {
         job.output = build->path;
@@ -315,25 +339,64 @@ static int build_start(struct image_store *store, const struct rootfs *rootfs,
     }
     if (r == 0)
         r = loop_add_child(store->loop, build->pid, build_reaped, store, e);
-    if (r < 0) {
-        build_free(build);
+    if (r < 0)
         return r;
-    }
     build->source =
         loop_add_fd(store->loop, build->fd, POLLIN, build_readable, build);
     build->timer =
         loop_add_timer(store->loop, BUILD_DEADLINE_MS, build_late, build);
-    build->next = store->builds;
-    store->builds = build;
-    *build_out = build;
     return 0;
+}
+
+static struct build *next_build(const struct image_store *store)
+{
+    struct build *next = NULL;
+    size_t n = 0;
+
+    for (struct build *build = store->builds; build; build = build->next) {
+        if (build->started)
+            n++;
+        else if (!next)
+            next = build;
+    }
+    return n < IMAGE_BUILDS_MAX ? next : NULL;
+}
+
+static void start_builds(struct image_store *store)
+{
+    struct build *build;
+
+    while ((build = next_build(store))) {
+        struct err e = ERR_INIT;
+
+        if (build_start(build, &e) < 0)
+            build_finish(build, NULL, &e);
+    }
+}
+
+/* Takes rootfs over. */
+static struct build *build_new(struct image_store *store, struct rootfs *rootfs,
+                               const struct digest *identity)
+{
+    struct build *build = xcalloc(1, sizeof(*build)), **at = &store->builds;
+
+    build->store = store;
+    build->fd = -1;
+    build->identity = *identity;
+    build->rootfs = *rootfs;
+    *rootfs = (struct rootfs){.overlay = false};
+    while (*at)
+        at = &(*at)->next;
+    *at = build;
+    return build;
 }
 
 static struct build *find_build(struct image_store *store,
                                 const struct digest *identity)
 {
     for (struct build *build = store->builds; build; build = build->next)
-        if (build->shared && strcmp(build->identity.hex, identity->hex) == 0)
+        if (build->rootfs.immutable &&
+            strcmp(build->identity.hex, identity->hex) == 0)
             return build;
     return NULL;
 }
@@ -359,10 +422,9 @@ static int prepare(struct image_store *store,
         return use_image(store, &digest, image_out, e);
     build = rootfs.immutable ? find_build(store, &identity) : NULL;
     if (!build)
-        r = build_start(store, &rootfs, &identity, &build, e);
-    if (r < 0)
-        return r;
+        build = build_new(store, &rootfs, &identity);
     add_waiter(build, done, context);
+    start_builds(store);
     return 0;
 }
 
@@ -390,7 +452,7 @@ static void released(struct image *image, const struct err *error)
         at = &(*at)->next;
     *at = image->next;
     free(image);
-    trim(store);
+    trim(store, store->limits.cache_max);
     done(context, error);
 }
 
@@ -527,5 +589,5 @@ void image_sweep(struct image_store *store)
 
     if (loopdev_scan(store->cache.dir, found_stray, store, &e) < 0)
         log_warn("%s", e.text);
-    trim(store);
+    trim(store, store->limits.cache_max);
 }

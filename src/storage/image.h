@@ -12,13 +12,23 @@
 #include "loopdev.h"
 #include "rootfs.h"
 
+/* Builds that run at a time; others wait. */
+#define IMAGE_BUILDS_MAX 4
+
 struct image_store;
 struct image;
 
+/* In bytes. */
+struct image_limits {
+    uint64_t cache_max;        /* what unused images may take of the disk */
+    uint64_t build_memory_max; /* what each mkfs.erofs may take of memory */
+};
+
 /* dir: where images are kept; staging: an empty directory that builds mount
- * over; cache_max: bytes that unused images may take. */
+ * over. */
 struct image_store *image_store_new(struct loop *loop, const char *dir,
-                                    const char *staging, uint64_t cache_max,
+                                    const char *staging,
+                                    const struct image_limits *limits,
                                     struct err *e);
 /* Kills the builds that run; loop devices stay. */
 void image_store_free(struct image_store *store);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,8 +126,9 @@ static int mount_layers(const struct image_build *build, struct err *e)
     return 0;
 }
 
-static void exec_mkfs(const char *output, const char *tree, int errors)
+static void exec_mkfs(const struct image_build *b, const char *tree, int errors)
 {
+    const struct rlimit memory = {b->memory_max, b->memory_max};
     const char *const argv[] = {
         "mkfs.erofs",
         "--quiet",
@@ -134,7 +136,7 @@ static void exec_mkfs(const char *output, const char *tree, int errors)
         "-Eforce-inode-extended",
         "-x2",
         "-U00000000-0000-0000-0000-000000000000",
-        output,
+        b->output,
         tree,
         NULL,
     };
@@ -146,7 +148,8 @@ static void exec_mkfs(const char *output, const char *tree, int errors)
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(null, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0)
+        dup2(null, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0 ||
+        setrlimit(RLIMIT_AS, &memory) < 0)
         _exit(126);
     (void)execvpe(argv[0], (char *const *)argv, (char *const *)envp);
     (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
@@ -178,7 +181,36 @@ static void read_tail(int fd, char text[STDERR_TAIL + 1])
     text[n] = '\0';
 }
 
-static int run_mkfs(const char *output, const char *tree, struct err *e)
+/* With too little memory it says so, or the loader or a library does, or it
+ * crashes. */
+static bool lacked_memory(int status, const char *tail)
+{
+    int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+    return signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS ||
+           strstr(tail, "allocate memory") || strstr(tail, "failed to map");
+}
+
+static int mkfs_failed(const struct image_build *b, int status,
+                       const char *tail, struct err *e)
+{
+    int r = strstr(tail, "No space left") ? ENOSPC
+            : lacked_memory(status, tail) ? ENOMEM
+                                          : EIO;
+
+    r = WIFSIGNALED(status)
+            ? err_set(e, r, "mkfs.erofs: killed by signal %d: %s",
+                      WTERMSIG(status), tail)
+            : err_set(e, r, "mkfs.erofs: exit status %d: %s",
+                      WEXITSTATUS(status), tail);
+    return r == -ENOMEM
+               ? err_wrap(e, "with %llu MiB of memory (image-build-memory-max)",
+                          (unsigned long long)b->memory_max >> 20)
+               : r;
+}
+
+static int run_mkfs(const struct image_build *b, const char *tree,
+                    struct err *e)
 {
     char tail[STDERR_TAIL + 1];
     int errors[2], status;
@@ -190,20 +222,15 @@ static int run_mkfs(const char *output, const char *tree, struct err *e)
     if (pid < 0)
         return err_errno(e, "fork");
     if (pid == 0)
-        exec_mkfs(output, tree, errors[1]);
+        exec_mkfs(b, tree, errors[1]);
     (void)close(errors[1]);
     read_tail(errors[0], tail);
     (void)close(errors[0]);
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return err_errno(e, "wait for mkfs.erofs");
-    if (WIFSIGNALED(status))
-        return err_set(e, EIO, "mkfs.erofs: killed by signal %d: %s",
-                       WTERMSIG(status), tail);
-    if (WEXITSTATUS(status) != 0)
-        return err_set(e, strstr(tail, "No space left") ? ENOSPC : EIO,
-                       "mkfs.erofs: exit status %d: %s", WEXITSTATUS(status),
-                       tail);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return mkfs_failed(b, status, tail, e);
     return 0;
 }
 
@@ -221,7 +248,7 @@ static int build(const struct image_build *b, struct digest *digest_out,
             return r;
         tree = merged = xasprintf("%s/merged", b->staging);
     }
-    r = run_mkfs(b->output, tree, e);
+    r = run_mkfs(b, tree, e);
     if (r < 0)
         return r;
     fd = open(b->output, O_RDWR | O_CLOEXEC | O_NOFOLLOW);

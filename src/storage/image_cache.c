@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "domus/mem.h"
@@ -274,6 +275,22 @@ static void read_keys(struct image_cache *cache, struct unused *list, size_t n)
     }
 }
 
+/* What unused images of so many bytes may take, so that the disk keeps a rest:
+ * a full one stops more than containers. */
+static uint64_t leave_room(struct image_cache *cache, uint64_t total,
+                           uint64_t max_bytes)
+{
+    struct statvfs fs;
+    uint64_t rest, available;
+
+    if (fstatvfs(cache->dir_fd, &fs) < 0)
+        return max_bytes;
+    rest = (uint64_t)fs.f_blocks * fs.f_frsize / IMAGE_DISK_REST;
+    available = (uint64_t)fs.f_bavail * fs.f_frsize + total;
+    available = available > rest ? available - rest : 0;
+    return max_bytes < available ? max_bytes : available;
+}
+
 int image_cache_trim(struct image_cache *cache, uint64_t max_bytes,
                      image_in_use_fn *in_use, void *context, struct err *e)
 {
@@ -286,6 +303,7 @@ int image_cache_trim(struct image_cache *cache, uint64_t max_bytes,
     for (size_t i = 0; i < n; i++)
         if (list[i].has_key)
             total += list[i].bytes;
+    max_bytes = leave_room(cache, total, max_bytes);
     if (n > 0)
         qsort(list, n, sizeof(*list), compare_ages);
     for (size_t i = 0; i < n; i++) {

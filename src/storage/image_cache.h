@@ -16,6 +16,8 @@
 
 #define IMAGE_SUFFIX       ".erofs"
 #define IMAGE_BUILD_PREFIX ".build-"
+/* Unused images leave this part of the disk free, one twentieth. */
+#define IMAGE_DISK_REST 20
 
 struct image_cache {
     char *dir; /* owned */
@@ -49,7 +51,7 @@ int image_cache_open_image(struct image_cache *cache,
 bool image_cache_name_valid(const char *file_name, struct digest *digest_out);
 
 /* Removes images that in_use() denies: those without a key, and the longest
- * unused ones while they take more than max_bytes together. */
+ * unused ones while they take more than max_bytes together or fill the disk. */
 typedef bool image_in_use_fn(void *context, const struct digest *digest);
 int image_cache_trim(struct image_cache *cache, uint64_t max_bytes,
                      image_in_use_fn *in_use, void *context, struct err *e);

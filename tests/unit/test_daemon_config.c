@@ -42,7 +42,8 @@ static void every_key(void **state)
                    "guest-dir = /c\nbuilder = /d\nworkers = 3\n"
                    "domain-type = pv\nmemory-overhead = 7\n"
                    "default-memory = 24\nvcpus = 2\nstart-timeout = 9\n"
-                   "image-cache-max = 0\nlog-level = debug\n"
+                   "image-cache-max = 0\nimage-build-memory-max = 64\n"
+                   "log-level = debug\n"
                    "allow-annotations = io.domus.memory  io.domus.vcpus\n"
                    "hooks =\nloggers = /x /y, /z\n",
                    &config, &e),
@@ -58,6 +59,7 @@ static void every_key(void **state)
     assert_int_equal(config.vcpus, 2);
     assert_int_equal(config.start_timeout_s, 9);
     assert_int_equal(config.image_cache_max_mib, 0);
+    assert_int_equal(config.image_build_memory_max_mib, 64);
     assert_int_equal(config.log_level, LOG_DEBUG);
     assert_int_equal(config.allow_annotations.n, 2);
     assert_string_equal(config.allow_annotations.v[1], "io.domus.vcpus");

@@ -19,8 +19,8 @@
 
 static struct loop *loop;
 static struct image_store *store;
-static struct image *images[4];
-static struct err errors[4];
+static struct image *images[8];
+static struct err errors[8];
 static unsigned int answers, wanted;
 static struct loop_timer *late;
 
@@ -72,15 +72,21 @@ static void release(size_t i)
     wait_for(1);
 }
 
-static void open_store(uint64_t cache_max)
+static void open_limited(const struct image_limits *limits)
 {
     _cleanup_free_ char *dir = scratch_path("var/images");
     _cleanup_free_ char *staging = scratch_path("staging");
     struct err e = ERR_INIT;
 
-    store = image_store_new(loop, dir, staging, cache_max, &e);
+    store = image_store_new(loop, dir, staging, limits, &e);
     if (!store)
         fail_msg("%s", e.text);
+}
+
+static void open_store(uint64_t cache_max)
+{
+    open_limited(&(struct image_limits){.cache_max = cache_max,
+                                        .build_memory_max = MANY});
 }
 
 static int setup(void **state)
@@ -423,6 +429,87 @@ static void failures_leave_nothing(void **state)
     open_store(MANY);
 }
 
+/* Another file under the same name, so the layer is another one. */
+static void replace(const char *name, size_t size)
+{
+    _cleanup_free_ char *path = scratch_path(name);
+    _cleanup_free_ uint8_t *bytes = xmalloc(size);
+    _cleanup_fd_ int fd = -1;
+
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)random();
+    (void)unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, bytes, size), size);
+}
+
+static void use_once(size_t big, struct digest *digest_out)
+{
+    replace("low/big", big << 10);
+    prepare(0);
+    wait_for(1);
+    if (!images[0])
+        fail_msg("%s", errors[0].text);
+    memcpy(digest_out->hex, image_digest(images[0]), sizeof(digest_out->hex));
+    release(0);
+}
+
+static void a_full_disk_loses_unused_images(void **state)
+{
+    _cleanup_free_ char *images_dir = scratch_path("var/images");
+    struct digest first, second, third, fourth;
+
+    (void)state;
+    image_store_free(store);
+    assert_int_equal(mount("t", images_dir, "tmpfs", 0, "size=4m"), 0);
+    open_store(MANY);
+    use_once(1000, &first);
+    use_once(2000, &second);
+    assert_int_equal(scratch_count("var/images", first.hex), 1);
+    /* It has room, but too little of the disk would be left. */
+    use_once(950, &third);
+    assert_int_equal(scratch_count("var/images", first.hex), 0);
+    assert_int_equal(scratch_count("var/images", second.hex), 1);
+    /* It has room without the others only. */
+    use_once(3500, &fourth);
+    assert_int_equal(scratch_count("var/images", second.hex), 0);
+    assert_int_equal(scratch_count("var/images", third.hex), 0);
+    assert_int_equal(scratch_count("var/images", fourth.hex), 1);
+    assert_int_equal(scratch_count("var/images/keys", ""), 1);
+    image_store_free(store);
+    assert_int_equal(umount(images_dir), 0);
+    open_store(MANY);
+}
+
+static void memory_is_bounded(void **state)
+{
+    (void)state;
+    image_store_free(store);
+    open_limited(&(struct image_limits){MANY, 12 << 20});
+    prepare(0);
+    wait_for(1);
+    assert_null(images[0]);
+    assert_said(errors[0], ENOMEM, "image-build-memory-max");
+    assert_int_equal(scratch_count("var/images", IMAGE_BUILD_PREFIX), 0);
+}
+
+static void so_many_are_built_at_a_time(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(images); i++)
+        prepare_path(i, "low");
+    assert_int_equal(answers, 0);
+    assert_int_equal(scratch_count("var/images", IMAGE_BUILD_PREFIX),
+                     IMAGE_BUILDS_MAX);
+    wait_for(ARRAY_SIZE(images));
+    for (size_t i = 0; i < ARRAY_SIZE(images); i++)
+        if (!images[i])
+            fail_msg("%zu: %s", i, errors[i].text);
+    for (size_t i = 0; i < ARRAY_SIZE(images); i++)
+        release(i);
+    assert_int_equal(scratch_count("var/images", IMAGE_BUILD_PREFIX), 0);
+}
+
 /* Whoever detaches an image that was in use has no say in what the device
  * carries afterwards. */
 static void a_device_is_given_again(void **state)
@@ -464,6 +551,9 @@ int main(void)
         TEST(cache_is_bounded),
         TEST(damaged_image_is_made_again),
         TEST(failures_leave_nothing),
+        TEST(a_full_disk_loses_unused_images),
+        TEST(memory_is_bounded),
+        TEST(so_many_are_built_at_a_time),
         TEST(a_device_is_given_again),
     };
 
