@@ -15,15 +15,25 @@ struct adoption {
 
 static void list(void *context);
 
+struct reading {
+    struct daemon *daemon; /* borrowed */
+    struct err newer;      /* its code is 0: none is */
+};
+
 static void found_record(void *context, const char *file_name)
 {
-    struct daemon *daemon = context;
+    struct reading *reading = context;
+    struct daemon *daemon = reading->daemon;
     struct record record = {.domid = 0};
     struct err e = ERR_INIT;
     struct sandbox *sandbox;
-    int state;
+    int state, r = record_load(daemon->records_fd, file_name, &record, &e);
 
-    if (record_load(daemon->records_fd, file_name, &record, &e) < 0) {
+    if (r == -EPROTONOSUPPORT) {
+        reading->newer = e;
+        return;
+    }
+    if (r < 0) {
         /* Its domain, if any, is still named by what the file is called. */
         log_error("%s", e.text);
         record.namespace = xstrdup("unknown");
@@ -135,13 +145,19 @@ static void list(void *context)
                 adoption);
 }
 
-void adopt_all(struct daemon *daemon, adopt_done_fn *done)
+int adopt_all(struct daemon *daemon, adopt_done_fn *done, struct err *error)
 {
+    struct reading reading = {.daemon = daemon, .newer = ERR_INIT};
     struct adoption *adoption;
     struct err e = ERR_INIT;
 
-    if (record_each(daemon->records_fd, found_record, daemon, &e) < 0)
+    if (record_each(daemon->records_fd, found_record, &reading, &e) < 0)
         log_error("%s", e.text);
+    if (reading.newer.code) {
+        *error = reading.newer;
+        return err_wrap(error, "containers of a newer domusd are running, "
+                               "which this one would destroy");
+    }
     /* Without Xen nothing can be asked; who wants a container is told why,
      * and the records wait for a start with Xen. */
     if (daemon->sandboxes && daemon_check_xen(daemon, &e) < 0) {
@@ -151,10 +167,11 @@ void adopt_all(struct daemon *daemon, adopt_done_fn *done)
     if (!daemon->sandboxes) {
         image_sweep(daemon->images);
         done(daemon);
-        return;
+        return 0;
     }
     adoption = xcalloc(1, sizeof(*adoption));
     adoption->daemon = daemon;
     adoption->done = done;
     list(adoption);
+    return 0;
 }

@@ -11,7 +11,8 @@
 
 typedef void adopt_done_fn(struct daemon *daemon);
 
-/* done is called once it is known what there is. */
-void adopt_all(struct daemon *daemon, adopt_done_fn *done);
+/* done is called once it is known what there is. EPROTONOSUPPORT: there are
+ * records of a newer domusd, and nothing was touched. */
+int adopt_all(struct daemon *daemon, adopt_done_fn *done, struct err *e);
 
 #endif

@@ -139,8 +139,8 @@ static int run(struct daemon *daemon, struct err *e)
     if (guest_files_check(&daemon->guest, e) < 0)
         log_warn("%s", e->text);
     *e = (struct err)ERR_INIT;
-    adopt_all(daemon, serve);
-    return loop_run(daemon->loop, e);
+    r = adopt_all(daemon, serve, e);
+    return r < 0 ? r : loop_run(daemon->loop, e);
 }
 
 static void finish(struct daemon *daemon)

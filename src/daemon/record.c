@@ -223,17 +223,24 @@ static int fill(char **values, const char *file_name, struct record *record,
 }
 
 /* Domains outlive the domusd that built them, so records of older versions
- * are read as well. */
-static int complete(char **values, struct err *e)
+ * are read as well; a newer one may have members that are not known here. */
+static int complete(char **values, bool bad, struct err *e)
 {
     uint64_t version;
     int r;
 
     if (!values[MEMBER_VERSION])
-        return err_set(e, EINVAL, "'version' is missing");
+        return err_set(e, EINVAL, "%s",
+                       bad ? "not a record" : "'version' is missing");
     r = number_of(values, MEMBER_VERSION, UINT32_MAX, &version, e);
-    if (r == 0 && (version < 1 || version > RECORD_VERSION))
+    if (r == 0 && version > RECORD_VERSION)
+        return err_set(e, EPROTONOSUPPORT,
+                       "version %llu, this domusd knows up to %d",
+                       (unsigned long long)version, RECORD_VERSION);
+    if (r == 0 && version < 1)
         r = err_set(e, EINVAL, "version %llu", (unsigned long long)version);
+    if (r == 0 && bad)
+        r = err_set(e, EINVAL, "not a record");
     for (int i = 0; i < MEMBER_COUNT && r == 0; i++) {
         if (!values[i] && version < later[i].since)
             values[i] = xstrdup(later[i].before);
@@ -252,7 +259,7 @@ int record_load(int dir_fd, const char *file_name, struct record *record_out,
     struct record record = {.domid = 0};
     char text[RECORD_BYTES_MAX + 1];
     ssize_t n;
-    int r = 0;
+    int r;
 
     if (fd < 0)
         return err_errno(e, "record %s", file_name);
@@ -264,10 +271,9 @@ int record_load(int dir_fd, const char *file_name, struct record *record_out,
         return err_set(e, EINVAL, "record %s is cut short or not text",
                        file_name);
     text[n] = '\0';
-    if (ini_parse_string(text, on_entry, &reading) != 0 || reading.bad)
-        r = err_set(e, EINVAL, "not a record");
-    if (r == 0)
-        r = complete(reading.values, e);
+    if (ini_parse_string(text, on_entry, &reading) != 0)
+        reading.bad = true;
+    r = complete(reading.values, reading.bad, e);
     if (r == 0)
         r = fill(reading.values, file_name, &record, e);
     for (int i = 0; i < MEMBER_COUNT; i++)

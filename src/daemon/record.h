@@ -31,6 +31,7 @@ struct record {
 
 /* dir_fd: of the directory of records. */
 int record_save(int dir_fd, const struct record *record, struct err *e);
+/* EPROTONOSUPPORT: a newer domusd wrote it; it may be whole. */
 int record_load(int dir_fd, const char *file_name, struct record *record_out,
                 struct err *e);
 /* No record is success. */

@@ -89,7 +89,7 @@ class Control:
         return self.id
 
     def receive(self):
-        data = self.socket.recv(65536)
+        data = self.socket.recv(192 << 10)
         if not data:
             raise EOFError("domusd closed the connection")
         version, kind, number = struct.unpack_from("<HHI", data)

@@ -77,7 +77,7 @@ class Puppet:
     def serve_control(self, peer):
         while True:
             try:
-                packet = peer.recv(65536)
+                packet = peer.recv(192 << 10)
             except OSError:
                 return
             if not packet:
@@ -119,7 +119,7 @@ class Puppet:
         received = b""
         while True:
             try:
-                more = peer.recv(65536)
+                more = peer.recv(192 << 10)
             except OSError:
                 return
             if not more:

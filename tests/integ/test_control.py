@@ -11,7 +11,7 @@ import time
 
 import control
 from control import Control, ControlError, refuses
-from harness import SLOW, eventually, main, read, test
+from harness import SLOW, eventually, main, read, test, write
 
 MIB = 1 << 20
 
@@ -106,6 +106,31 @@ def a_paused_domain_is_adopted(host):
         c2.do(control.RESUME, id="s1")
         assert c2.states() == {"s1": "running"}
         gone(host, c2)
+
+
+@test
+def a_record_of_a_newer_domusd(host):
+    """After a downgrade the older one touches nothing."""
+    c = sandbox(host)
+    (name,) = os.listdir(host.run + "/sandboxes")
+    path = host.run + "/sandboxes/" + name
+    text = read(path)
+    host.stop_domusd()
+    c.close()
+    write(path, text.replace("version = 2", "version = 3\nnewer = yes"))
+    try:
+        host.start_domusd()
+        raise AssertionError("it started")
+    except AssertionError as e:
+        assert "version 3" in str(e) and name in str(e), e
+    assert len(host.domains()) == 1
+    host.domusd = None
+    write(path, text)
+    host.start_domusd()
+    c = connect(host)
+    c.domid = c.do(control.ATTACH, id="s1")["domid"]
+    assert c.states() == {"s1": "running"}
+    gone(host, c)
 
 
 @test

@@ -115,7 +115,7 @@ class Builder:
     def receive(self, seconds=60):
         if not select.select([self.socket], [], [], seconds)[0]:
             raise TimeoutError("the builder sent nothing for %d s" % seconds)
-        data = self.socket.recv(65536)
+        data = self.socket.recv(192 << 10)
         if not data:
             raise EOFError("the builder is gone")
         version, kind, number = struct.unpack_from("<HHI", data)

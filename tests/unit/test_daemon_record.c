@@ -119,7 +119,6 @@ static void garbled(void **state)
     static const struct {
         const char *old, *new, *words;
     } rows[] = {
-        {"version = 2", "version = 3", "version 3"},
         {"version = 2", "version = 0", "version 0"},
         {"version = 2\n", "", "'version' is missing"},
         {"cpu-cap = 150\n", "", "'cpu-cap' is missing"},
@@ -166,6 +165,21 @@ static void reads_version_1(void **state)
     assert_int_equal(back.cpu_weight, 0);
     assert_int_equal(back.cpu_cap, 0);
     record_clear(&back);
+}
+
+/* Whatever else it says: it is not to be taken for a broken one. */
+static void tells_a_newer_one(void **state)
+{
+    _cleanup_free_ char *text = saved_text();
+    struct record back;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    replace(text, "version = 2", "version = 3\nvfb = none");
+    assert_int_equal(record_load(dir_fd, FILE_NAME, &back, &e),
+                     -EPROTONOSUPPORT);
+    assert_said(e, EPROTONOSUPPORT, "version 3");
+    assert_said(e, EPROTONOSUPPORT, FILE_NAME);
 }
 
 static void links_are_not_followed(void **state)
@@ -234,6 +248,7 @@ int main(void)
         TEST(cut_short_anywhere),
         TEST(garbled),
         TEST(reads_version_1),
+        TEST(tells_a_newer_one),
         TEST(links_are_not_followed),
         TEST(only_records_are_found),
         TEST(uuids),
