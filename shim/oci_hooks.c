@@ -57,7 +57,9 @@ static int take_hooks(const struct oci_path *path, struct json_object *value,
         .type = json_type_array, .table = &hook_table,                \
         .offset = offsetof(struct oci_config, member), .why = (where) \
     }
-#define IN_DOM0  "run by domusd in dom0, if domus.conf allows its path"
+#define IN_DOM0                                                               \
+    "run by domusd in dom0, if domus.conf allows its path; without env PATH " \
+    "is set"
 #define IN_GUEST "run in the guest, from the container's root"
 static const struct oci_field hooks_fields[] = {
     HOOKS("prestart", prestart_hooks, IN_DOM0),

@@ -196,7 +196,8 @@ static int state_fd(const char *state, struct err *e)
     return fd;
 }
 
-static char **with_end(const struct string_list *list, char *instead)
+/* With a NULL at the end. */
+static char **vector(const struct string_list *list, char *instead)
 {
     char **v = xcalloc(list->n + 2, sizeof(*v));
 
@@ -210,8 +211,11 @@ static char **with_end(const struct string_list *list, char *instead)
 static int start_process(struct hook_run *run, struct err *e)
 {
     const struct spec_hook *hook = current(run);
-    _cleanup_free_ char **argv = with_end(&hook->args, hook->path);
-    _cleanup_free_ char **envp = with_end(&hook->env, NULL);
+    /* runc's hooks without env have that of runc. */
+    char path[] =
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    _cleanup_free_ char **argv = vector(&hook->args, hook->path);
+    _cleanup_free_ char **envp = vector(&hook->env, path);
     _cleanup_fd_ int state = state_fd(run->hooks.state, e);
     struct program_start how = {
         .argv = argv, .envp = envp, .cwd = run->hooks.bundle, .fd_count = 3};

@@ -10,6 +10,7 @@ from harness import eventually, failing, main, read, spec, test, write
 
 # Says which it is, what it got, and whether containers ran by then.
 HOOK = """#!/bin/sh
+/bin/cat /proc/self/environ > "%(dir)s/hook-environ.$1"
 /bin/cat > "%(dir)s/hook-state.$1"
 /bin/echo "$1" >> "%(dir)s/hook-order"
 case "$2" in
@@ -66,6 +67,10 @@ def hooks_run_in_their_order(host):
         assert s["id"] == c.id and s["bundle"] == c.bundle, s
         assert s["pid"] == c.pid() and s["ociVersion"] == "1.0.2", s
         assert s["annotations"] == {"a": "b\"c"}, s
+        # Not domusd's own environment, but programs are found.
+        names = [word.split("=")[0] for word in read(
+            "%s/hook-environ.%s" % (host.dir, kind)).split("\0")]
+        assert "PATH" in names and "DOMUS_DOMUSD" not in names, names
     c.shutdown()
 
 
