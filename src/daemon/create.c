@@ -116,8 +116,9 @@ static void on_built(void *context, const struct packet *reply,
 static void build(struct sandbox *sandbox)
 {
     struct daemon *daemon = sandbox->daemon;
+    /* Neither may contain a colon, so no two containers make one name. */
     _cleanup_free_ char *name =
-        xasprintf("domus-%s-%s", sandbox->record.namespace, sandbox->record.id);
+        xasprintf("domus-%s:%s", sandbox->record.namespace, sandbox->record.id);
     _cleanup_free_ char *command_line = xstrdup(GUEST_COMMAND_LINE);
     struct job_build job = {
         .name = name,

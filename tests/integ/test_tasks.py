@@ -428,7 +428,7 @@ def the_domain_is_named_after_the_container(host):
     c = sh(host, "sleep 1000", id="web1").up()
     from harness import read
     names = [read("%s/%d/name" % (host.fake, d)) for d in host.domains()]
-    assert names == ["domus-test-web1"], names
+    assert names == ["domus-test:web1"], names
     c.call("Kill", signal=9)
     c.wait()
     c.finish()

@@ -167,7 +167,7 @@ def life(h, pvh):
     assert "51712" in listed and back in listed, listed
     mine = [d for d in h.worker.do(jobs.LIST)["domains"]
             if d["domid"] == domid]
-    assert mine == [dict(domid=domid, uuid=job["uuid"], name=job["name"],
+    assert mine == [dict(domid=domid, uuid=job["uuid"],
                          console=built["console"], dying=False,
                          shut_down=False, paused=False, reason="")], mine
 
@@ -400,8 +400,10 @@ def main():
             for line in ("%s: %s" % (type(e).__name__, e)).splitlines():
                 print("# " + line)
             print("not ok %d - %s" % (number, name), flush=True)
+            names = shell("xl list")
             for left in h.worker.do(jobs.LIST)["domains"]:
-                if left["name"].startswith(NAME):
+                if re.search(r"^%s\S+ +%d " % (NAME, left["domid"]), names,
+                             re.M):
                     h.destroy(left["domid"], left["uuid"])
             shell("losetup -j %s | cut -d: -f1 | xargs -r losetup -d" %
                   h.image, check=False)

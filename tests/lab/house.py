@@ -255,7 +255,7 @@ def domains():
 
 
 def domain_name(container):
-    return "domus-default-" + container
+    return "domus-default:" + container
 
 
 # --- what a container could leave behind ------------------------------------

@@ -6,7 +6,7 @@
 static struct job_build sample(void)
 {
     return (struct job_build){
-        .name = (char *)"domus-default-web1",
+        .name = (char *)"domus-default:web1",
         .uuid = (char *)"6d1f1e0a-8c1c-4f0e-9b55-0123456789ab",
         .pvh = true,
         .kernel = (char *)"/usr/lib/domus/vmlinux",
@@ -21,7 +21,7 @@ static void check_common(const libxl_domain_config *c)
 {
     const libxl_domain_build_info *b = &c->b_info;
 
-    assert_string_equal(c->c_info.name, "domus-default-web1");
+    assert_string_equal(c->c_info.name, "domus-default:web1");
     assert_int_equal(c->c_info.uuid.uuid[0], 0x6d);
     assert_int_equal(c->c_info.uuid.uuid[15], 0xab);
     assert_int_equal(c->c_info.type, b->type);
