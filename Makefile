@@ -2,7 +2,6 @@
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
-SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 # SAN=1: address and undefined-behaviour sanitizers, in a build of their own.
@@ -164,7 +163,7 @@ deps:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin \
 		$(DESTDIR)$(PREFIX)/lib/domus $(DESTDIR)$(UNITDIR) \
-		$(DESTDIR)$(SYSCONFDIR)/domus
+		$(DESTDIR)/etc/domus
 	install -m 755 -s $(SHIM) $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(DOMUSD) $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 $(KERNEL) $(INITRAMFS) $(DESTDIR)$(PREFIX)/lib/domus/
@@ -173,9 +172,9 @@ install: all
 	set -e; for unit in domusd.service domusd.socket; do \
 		sed 's,@PREFIX@,$(PREFIX),g' src/daemon/$$unit.in \
 			> $(DESTDIR)$(UNITDIR)/$$unit; done
-	new=; if [ -e $(DESTDIR)$(SYSCONFDIR)/domus/domus.conf ]; then \
+	new=; if [ -e $(DESTDIR)/etc/domus/domus.conf ]; then \
 		new=.new; fi; install -m 644 src/daemon/domus.conf \
-		$(DESTDIR)$(SYSCONFDIR)/domus/domus.conf$$new
+		$(DESTDIR)/etc/domus/domus.conf$$new
 
 .PHONY: format
 format:
