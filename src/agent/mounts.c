@@ -139,26 +139,30 @@ static int change_existing(const struct spec_mount *m, int root, struct err *e)
     return r < 0 ? r : mount_change_all(mount, m->all_set, m->all_clear, e);
 }
 
-/* What a new tmpfs takes from the place that it covers: the mode, as other
- * runtimes do, or all there is. */
+static bool has_mode(const struct spec_mount *m)
+{
+    return strncmp(m->data, "mode=", strlen("mode=")) == 0 ||
+           strstr(m->data, ",mode=");
+}
+
+/* What a new tmpfs takes from the place that it covers: all there is, if asked
+ * to, and the mode, if it has none of its own, as other runtimes do. */
 static int take_over(const struct spec_mount *m, int destination, int mount,
                      struct err *e)
 {
     _cleanup_fd_ int top = -1;
     struct stat st;
+    int r;
 
     if (strcmp(m->type, "tmpfs") != 0)
         return 0;
-    if (m->copy_up)
-        return copyup(destination, mount, e);
-    if (strncmp(m->data, "mode=", strlen("mode=")) == 0 ||
-        strstr(m->data, ",mode="))
-        return 0;
     top = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (top < 0 || fstat(destination, &st) < 0 ||
-        fchmod(top, st.st_mode & 07777) < 0)
-        return err_errno(e, "set the mode of the tmpfs");
-    return 0;
+    if (top < 0 || fstat(has_mode(m) ? top : destination, &st) < 0)
+        return err_errno(e, "the mode of the tmpfs");
+    r = m->copy_up ? copyup(destination, mount, e) : 0;
+    if (r == 0 && fchmod(top, st.st_mode & 07777) < 0)
+        r = err_errno(e, "set the mode of the tmpfs");
+    return r;
 }
 
 static int open_destination(const struct spec_mount *m, int root,

@@ -89,5 +89,10 @@ PROFILES = [
                   "syscalls": [rule("ERRNO", "inotify_init1", errno=24)]}),
     ("no-arch", {"defaultAction": "SCMP_ACT_ALLOW",
                  "syscalls": [rule("ERRNO", "memfd_create", errno=25)]}),
+    # What a runtime itself calls on the way to exec.
+    ("runtime", allow_but(rule("ERRNO", "mount", "umount2", "setns", "unshare",
+                               "pivot_root", "openat2", "seccomp", "setgroups",
+                               "setresuid", "setresgid", "capset", "sethostname",
+                               "close_range", "fchown", "setsid"))),
     ("empty", {"defaultAction": "SCMP_ACT_ALLOW"}),
 ]

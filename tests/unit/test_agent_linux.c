@@ -343,6 +343,13 @@ static void test_copy_up(void **state)
                     "1000\n/etc/passwd\none\ntwo\n"
                     "/bin/sh: can't create new: Read-only file system\n1\n");
 
+    /* What the options say counts. */
+    create = rig_create("web1", "stat -c '%a %u' /full; cat /full/a");
+    rig_add_mount(&create.container, "tmpfs", "tmpfs", "/full", 0,
+                  "size=64k,mode=0711");
+    last_mount(&create)->copy_up = true;
+    expect(&create, "711 7\none\n");
+
     /* A place that the image lacks, and one that holds too much. */
     create = rig_create("web1", "ls -A /empty | wc -l");
     rig_add_mount(&create.container, "tmpfs", "tmpfs", "/empty", 0, "");
