@@ -330,14 +330,16 @@ def run_one(host, function, limit):
         finally:
             signal.alarm(0)
     except Exception:  # whatever it was, the next test wants to run
-        for line in traceback.format_exc().splitlines():
-            print("#   " + line[:600])
+        trace = traceback.format_exc()
         for c in host.containers:
             if not c.deleted:
                 print("# --- log of %s" % c.id)
                 for line in c.log().splitlines()[-25:]:
                     print("#   " + line[:400])
         explain(host)
+        # Last, where people look.
+        for line in trace.splitlines():
+            print("#   " + line[:600])
         return False
     report = host.reports()
     for line in report.splitlines()[:80]:
