@@ -1,19 +1,15 @@
 #include "image.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
-#include "image_build.h"
+#include "image_builds.h"
 #include "image_cache.h"
 
-/* Two gigabytes of layers under an emulator take their time. */
-#define BUILD_DEADLINE_MS (300 * 1000)
 /* The block back end closes its device a little after the domain is gone. */
 #define DETACH_RETRY_MS 20
 #define DETACH_TRIES    150
@@ -33,30 +29,6 @@ struct image {
     struct loop_timer *timer;
 };
 
-struct waiter {
-    struct waiter *next;
-    image_done_fn *done;
-    void *context;
-};
-
-struct build {
-    struct build *next;
-    struct image_store *store; /* borrowed */
-    struct rootfs rootfs;      /* owned; if immutable, the build is shared by */
-    struct digest identity;    /* all who want this one */
-    bool started;
-    bool again; /* after the disk was full */
-    char *path; /* of the new file; owned */
-    pid_t pid;  /* 0 before and once reaped */
-    int fd;     /* the child's answer */
-    struct loop_fd *source;
-    struct loop_timer *timer;
-    bool timed_out;
-    char answer[IMAGE_BUILD_ANSWER_MAX];
-    size_t answer_n;
-    struct waiter *waiters;
-};
-
 struct image_store {
     struct loop *loop; /* borrowed */
     struct image_cache cache;
@@ -64,76 +36,15 @@ struct image_store {
     struct image_limits limits;
     struct image *images;    /* in use */
     struct image *detaching; /* not any more */
-    struct build *builds;    /* the oldest first */
+    struct image_builds *builds;
 };
-
-static void start_builds(struct image_store *store);
-
-struct image_store *image_store_new(struct loop *loop, const char *dir,
-                                    const char *staging,
-                                    const struct image_limits *limits,
-                                    struct err *e)
-{
-    struct image_store *store = xcalloc(1, sizeof(*store));
-
-    store->loop = loop;
-    store->limits = *limits;
-    store->staging = xstrdup(staging);
-    if (image_cache_open(&store->cache, dir, e) < 0) {
-        image_store_free(store);
-        return NULL;
-    }
-    if (mkdir(staging, 0700) < 0 && errno != EEXIST) {
-        (void)err_errno(e, "%s", staging);
-        image_store_free(store);
-        return NULL;
-    }
-    return store;
-}
-
-/* As it was before its start. */
-static void build_reset(struct build *build)
-{
-    if (build->pid > 0)
-        (void)kill(build->pid, SIGKILL);
-    build->pid = 0;
-    loop_remove_fd(&build->source);
-    loop_remove_timer(&build->timer);
-    close_fd(&build->fd);
-    if (build->path)
-        (void)unlink(build->path);
-    free(build->path);
-    build->path = NULL;
-    memset(build->answer, 0, sizeof(build->answer));
-    build->answer_n = 0;
-    build->started = false;
-}
-
-static void build_free(struct build *build)
-{
-    struct build **at = &build->store->builds;
-
-    while (*at && *at != build)
-        at = &(*at)->next;
-    if (*at)
-        *at = build->next;
-    build_reset(build);
-    rootfs_clear(&build->rootfs);
-    while (build->waiters) {
-        struct waiter *waiter = build->waiters;
-
-        build->waiters = waiter->next;
-        free(waiter);
-    }
-    free(build);
-}
 
 void image_store_free(struct image_store *store)
 {
     struct image *lists[] = {store->images, store->detaching};
 
-    while (store->builds)
-        build_free(store->builds);
+    if (store->builds)
+        image_builds_free(store->builds);
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
         while (lists[i]) {
             struct image *image = lists[i];
@@ -209,196 +120,61 @@ static int use_image(struct image_store *store, const struct digest *digest,
     return 0;
 }
 
-/* Tells all who wait; error NULL: the image is there. */
-static void build_finish(struct build *build, const struct digest *digest,
-                         const struct err *error)
+static void built(void *context, const struct digest *digest,
+                  const struct err *error, image_done_fn *done,
+                  void *done_context)
 {
-    struct image_store *store = build->store;
-    struct waiter *waiters = steal_ptr(&build->waiters);
-
-    build_free(build);
-    while (waiters) {
-        struct waiter *waiter = waiters;
-        struct image *image = NULL;
-        struct err e = ERR_INIT;
-
-        waiters = waiter->next;
-        if (!error && use_image(store, digest, &image, &e) < 0)
-            waiter->done(waiter->context, NULL, &e);
-        else
-            waiter->done(waiter->context, image, error);
-        free(waiter);
-    }
-    if (!error)
-        trim(store, store->limits.cache_max);
-    start_builds(store);
-}
-
-static void build_ended(struct build *build)
-{
-    struct image_store *store = build->store;
+    struct image *image = NULL;
     struct err e = ERR_INIT;
-    struct digest digest;
-    int r;
 
-    if (build->timed_out) {
-        (void)err_set(&e, ETIMEDOUT, "image not built within %d s",
-                      BUILD_DEADLINE_MS / 1000);
-        build_finish(build, NULL, &e);
-        return;
-    }
-    r = image_build_answer(build->answer, &digest, &e);
-    if (r == 0)
-        r = image_cache_store(&store->cache, build->path, &digest,
-                              build->rootfs.immutable ? &build->identity : NULL,
-                              &e);
-    if (r == 0) {
-        free(build->path);
-        build->path = NULL;
-    }
-    if (r == -ENOSPC && !build->again) {
-        log_warn("no space left for an image: removing the unused ones");
-        build_reset(build);
-        build->again = true;
-        trim(store, 0);
-        start_builds(store);
-        return;
-    }
-    build_finish(build, &digest, r < 0 ? &e : NULL);
+    if (!error && use_image(context, digest, &image, &e) < 0)
+        error = &e;
+    done(done_context, image, error);
 }
 
-static void build_reaped(void *context, pid_t pid, int status)
+static void build_ended(void *context, bool full)
 {
     struct image_store *store = context;
 
-    (void)status;
-    for (struct build *build = store->builds; build; build = build->next) {
-        if (build->pid != pid)
-            continue;
-        build->pid = 0;
-        if (build->fd < 0)
-            build_ended(build);
-        return;
-    }
+    trim(store, full ? 0 : store->limits.cache_max);
 }
 
-static void build_readable(void *context, short revents)
+static void make_builds(struct image_store *store)
 {
-    struct build *build = context;
-    size_t room = sizeof(build->answer) - 1 - build->answer_n;
-    ssize_t n = read(build->fd, build->answer + build->answer_n, room);
-
-    (void)revents;
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    if (n > 0) {
-        build->answer_n += (size_t)n;
-        return;
-    }
-    loop_remove_fd(&build->source);
-    close_fd(&build->fd);
-    if (build->pid == 0)
-        build_ended(build);
-}
-
-static void build_late(void *context)
-{
-    struct build *build = context;
-
-    build->timer = NULL;
-    build->timed_out = true;
-    if (build->pid > 0)
-        (void)kill(build->pid, SIGKILL);
-}
-
-static void add_waiter(struct build *build, image_done_fn *done, void *context)
-{
-    struct waiter *waiter = xcalloc(1, sizeof(*waiter));
-
-    waiter->done = done;
-    waiter->context = context;
-    waiter->next = build->waiters;
-    build->waiters = waiter;
-}
-
-static int build_start(struct build *build, struct err *e)
-{
-    struct image_store *store = build->store;
-    struct image_build job = {
-        .rootfs = &build->rootfs,
+    const struct image_builds_setup setup = {
+        .loop = store->loop,
+        .cache = &store->cache,
         .staging = store->staging,
         .memory_max = store->limits.build_memory_max,
+        .built = built,
+        .ended = build_ended,
+        .context = store,
     };
-    int r;
 
-    build->started = true;
-    r = image_cache_new_file(&store->cache, &build->path, e);
-    if (r == 0) {
-        job.output = build->path;
-        r = image_build_start(&job, &build->pid, &build->fd, e);
+    store->builds = image_builds_new(&setup);
+}
+
+struct image_store *image_store_new(struct loop *loop, const char *dir,
+                                    const char *staging,
+                                    const struct image_limits *limits,
+                                    struct err *e)
+{
+    struct image_store *store = xcalloc(1, sizeof(*store));
+
+    store->loop = loop;
+    store->limits = *limits;
+    store->staging = xstrdup(staging);
+    if (image_cache_open(&store->cache, dir, e) < 0) {
+        image_store_free(store);
+        return NULL;
     }
-    if (r == 0)
-        r = loop_add_child(store->loop, build->pid, build_reaped, store, e);
-    if (r < 0)
-        return r;
-    build->source =
-        loop_add_fd(store->loop, build->fd, POLLIN, build_readable, build);
-    build->timer =
-        loop_add_timer(store->loop, BUILD_DEADLINE_MS, build_late, build);
-    return 0;
-}
-
-static struct build *next_build(const struct image_store *store)
-{
-    struct build *next = NULL;
-    size_t n = 0;
-
-    for (struct build *build = store->builds; build; build = build->next) {
-        if (build->started)
-            n++;
-        else if (!next)
-            next = build;
+    if (mkdir(staging, 0700) < 0 && errno != EEXIST) {
+        (void)err_errno(e, "%s", staging);
+        image_store_free(store);
+        return NULL;
     }
-    return n < IMAGE_BUILDS_MAX ? next : NULL;
-}
-
-static void start_builds(struct image_store *store)
-{
-    struct build *build;
-
-    while ((build = next_build(store))) {
-        struct err e = ERR_INIT;
-
-        if (build_start(build, &e) < 0)
-            build_finish(build, NULL, &e);
-    }
-}
-
-/* Takes rootfs over. */
-static struct build *build_new(struct image_store *store, struct rootfs *rootfs,
-                               const struct digest *identity)
-{
-    struct build *build = xcalloc(1, sizeof(*build)), **at = &store->builds;
-
-    build->store = store;
-    build->fd = -1;
-    build->identity = *identity;
-    build->rootfs = *rootfs;
-    *rootfs = (struct rootfs){.overlay = false};
-    while (*at)
-        at = &(*at)->next;
-    *at = build;
-    return build;
-}
-
-static struct build *find_build(struct image_store *store,
-                                const struct digest *identity)
-{
-    for (struct build *build = store->builds; build; build = build->next)
-        if (build->rootfs.immutable &&
-            strcmp(build->identity.hex, identity->hex) == 0)
-            return build;
-    return NULL;
+    make_builds(store);
+    return store;
 }
 
 /* 0 with *image_out NULL: a build is under way. */
@@ -409,7 +185,6 @@ static int prepare(struct image_store *store,
 {
     _cleanup_(rootfs_clear) struct rootfs rootfs = {.overlay = false};
     struct digest identity = {{0}}, digest;
-    struct build *build;
     int r = rootfs_parse(mounts, path, &rootfs, e);
 
     if (r == 0)
@@ -420,11 +195,7 @@ static int prepare(struct image_store *store,
         return r;
     if (rootfs.immutable && image_cache_find(&store->cache, &identity, &digest))
         return use_image(store, &digest, image_out, e);
-    build = rootfs.immutable ? find_build(store, &identity) : NULL;
-    if (!build)
-        build = build_new(store, &rootfs, &identity);
-    add_waiter(build, done, context);
-    start_builds(store);
+    image_builds_add(store->builds, &rootfs, &identity, done, context);
     return 0;
 }
 

@@ -1,0 +1,300 @@
+#include "image_builds.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "domus/log.h"
+#include "domus/mem.h"
+#include "image_build.h"
+
+/* Two gigabytes of layers under an emulator take their time. */
+#define BUILD_DEADLINE_MS (300 * 1000)
+
+struct waiter {
+    struct waiter *next;
+    image_done_fn *done;
+    void *context;
+};
+
+struct build {
+    struct build *next;
+    struct image_builds *builds; /* borrowed */
+    struct rootfs rootfs;        /* owned; an immutable one's build is shared */
+    struct digest identity;      /* by all who want this */
+    bool again;                  /* after the disk was full */
+    struct waiter *waiters;
+    /* Once it runs: */
+    bool started;
+    char *path; /* of the new file; owned */
+    pid_t pid;  /* 0 before, and when reaped */
+    int fd;     /* the child's answer */
+    struct loop_fd *source;
+    struct loop_timer *timer;
+    bool timed_out;
+    char answer[IMAGE_BUILD_ANSWER_MAX];
+    size_t answer_n;
+};
+
+struct image_builds {
+    struct image_builds_setup setup;
+    struct build *first; /* the oldest */
+};
+
+static void start_next(struct image_builds *builds);
+
+struct image_builds *image_builds_new(const struct image_builds_setup *setup)
+{
+    struct image_builds *builds = xcalloc(1, sizeof(*builds));
+
+    builds->setup = *setup;
+    return builds;
+}
+
+/* As it was before its start. */
+static void reset(struct build *build)
+{
+    if (build->pid > 0)
+        (void)kill(build->pid, SIGKILL);
+    build->pid = 0;
+    loop_remove_fd(&build->source);
+    loop_remove_timer(&build->timer);
+    close_fd(&build->fd);
+    if (build->path)
+        (void)unlink(build->path);
+    free(build->path);
+    build->path = NULL;
+    memset(build->answer, 0, sizeof(build->answer));
+    build->answer_n = 0;
+    build->started = false;
+}
+
+static void build_free(struct build *build)
+{
+    struct build **at = &build->builds->first;
+
+    while (*at != build)
+        at = &(*at)->next;
+    *at = build->next;
+    reset(build);
+    rootfs_clear(&build->rootfs);
+    while (build->waiters) {
+        struct waiter *waiter = build->waiters;
+
+        build->waiters = waiter->next;
+        free(waiter);
+    }
+    free(build);
+}
+
+void image_builds_free(struct image_builds *builds)
+{
+    while (builds->first)
+        build_free(builds->first);
+    free(builds);
+}
+
+/* Tells all who wait; error NULL: the image is there. */
+static void finish(struct build *build, const struct digest *digest,
+                   const struct err *error)
+{
+    struct image_builds *builds = build->builds;
+    const struct image_builds_setup *setup = &builds->setup;
+    struct waiter *waiters = steal_ptr(&build->waiters);
+
+    build_free(build);
+    while (waiters) {
+        struct waiter *waiter = waiters;
+
+        waiters = waiter->next;
+        setup->built(setup->context, digest, error, waiter->done,
+                     waiter->context);
+        free(waiter);
+    }
+    setup->ended(setup->context, false);
+    start_next(builds);
+}
+
+static void try_again(struct build *build)
+{
+    struct image_builds *builds = build->builds;
+
+    log_warn("no space left for an image: removing the unused ones");
+    reset(build);
+    build->again = true;
+    builds->setup.ended(builds->setup.context, true);
+    start_next(builds);
+}
+
+static void ended(struct build *build)
+{
+    struct image_cache *cache = build->builds->setup.cache;
+    struct err e = ERR_INIT;
+    struct digest digest;
+    int r;
+
+    if (build->timed_out) {
+        (void)err_set(&e, ETIMEDOUT, "image not built within %d s",
+                      BUILD_DEADLINE_MS / 1000);
+        finish(build, NULL, &e);
+        return;
+    }
+    r = image_build_answer(build->answer, &digest, &e);
+    if (r == 0)
+        r = image_cache_store(cache, build->path, &digest,
+                              build->rootfs.immutable ? &build->identity : NULL,
+                              &e);
+    if (r == 0) {
+        free(build->path);
+        build->path = NULL;
+    }
+    if (r == -ENOSPC && !build->again)
+        try_again(build);
+    else
+        finish(build, &digest, r < 0 ? &e : NULL);
+}
+
+static void reaped(void *context, pid_t pid, int status)
+{
+    struct image_builds *builds = context;
+    struct build *build = builds->first;
+
+    (void)status;
+    while (build && build->pid != pid)
+        build = build->next;
+    if (!build)
+        return;
+    build->pid = 0;
+    if (build->fd < 0)
+        ended(build);
+}
+
+static void readable(void *context, short revents)
+{
+    struct build *build = context;
+    size_t room = sizeof(build->answer) - 1 - build->answer_n;
+    ssize_t n = read(build->fd, build->answer + build->answer_n, room);
+
+    (void)revents;
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n > 0) {
+        build->answer_n += (size_t)n;
+        return;
+    }
+    loop_remove_fd(&build->source);
+    close_fd(&build->fd);
+    if (build->pid == 0)
+        ended(build);
+}
+
+static void late(void *context)
+{
+    struct build *build = context;
+
+    build->timer = NULL;
+    build->timed_out = true;
+    if (build->pid > 0)
+        (void)kill(build->pid, SIGKILL);
+}
+
+static int start(struct build *build, struct err *e)
+{
+    const struct image_builds_setup *setup = &build->builds->setup;
+    struct image_build job = {
+        .rootfs = &build->rootfs,
+        .staging = setup->staging,
+        .memory_max = setup->memory_max,
+    };
+    int r;
+
+    build->started = true;
+    r = image_cache_new_file(setup->cache, &build->path, e);
+    if (r == 0) {
+        job.output = build->path;
+        r = image_build_start(&job, &build->pid, &build->fd, e);
+    }
+    if (r == 0)
+        r = loop_add_child(setup->loop, build->pid, reaped, build->builds, e);
+    if (r < 0)
+        return r;
+    build->source =
+        loop_add_fd(setup->loop, build->fd, POLLIN, readable, build);
+    build->timer = loop_add_timer(setup->loop, BUILD_DEADLINE_MS, late, build);
+    return 0;
+}
+
+/* NULL: none waits, or as many run as may. */
+static struct build *next_to_start(const struct image_builds *builds)
+{
+    struct build *next = NULL;
+    size_t n = 0;
+
+    for (struct build *build = builds->first; build; build = build->next) {
+        if (build->started)
+            n++;
+        else if (!next)
+            next = build;
+    }
+    return n < IMAGE_BUILDS_MAX ? next : NULL;
+}
+
+static void start_next(struct image_builds *builds)
+{
+    struct build *build;
+
+    while ((build = next_to_start(builds))) {
+        struct err e = ERR_INIT;
+
+        if (start(build, &e) < 0)
+            finish(build, NULL, &e);
+    }
+}
+
+static struct build *build_new(struct image_builds *builds,
+                               struct rootfs *rootfs,
+                               const struct digest *identity)
+{
+    struct build *build = xcalloc(1, sizeof(*build)), **at = &builds->first;
+
+    build->builds = builds;
+    build->fd = -1;
+    build->identity = *identity;
+    build->rootfs = *rootfs;
+    *rootfs = (struct rootfs){.overlay = false};
+    while (*at)
+        at = &(*at)->next;
+    *at = build;
+    return build;
+}
+
+static struct build *find_shared(const struct image_builds *builds,
+                                 const struct digest *identity)
+{
+    struct build *build = builds->first;
+
+    while (build && (!build->rootfs.immutable ||
+                     strcmp(build->identity.hex, identity->hex) != 0))
+        build = build->next;
+    return build;
+}
+
+void image_builds_add(struct image_builds *builds, struct rootfs *rootfs,
+                      const struct digest *identity, image_done_fn *done,
+                      void *context)
+{
+    struct build *build =
+        rootfs->immutable ? find_shared(builds, identity) : NULL;
+    struct waiter *waiter = xcalloc(1, sizeof(*waiter));
+
+    if (build)
+        rootfs_clear(rootfs);
+    else
+        build = build_new(builds, rootfs, identity);
+    waiter->done = done;
+    waiter->context = context;
+    waiter->next = build->waiters;
+    build->waiters = waiter;
+    start_next(builds);
+}
