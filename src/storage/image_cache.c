@@ -286,6 +286,8 @@ static uint64_t leave_room(struct image_cache *cache, uint64_t total,
     if (fstatvfs(cache->dir_fd, &fs) < 0)
         return max_bytes;
     rest = (uint64_t)fs.f_blocks * fs.f_frsize / IMAGE_DISK_REST;
+    if (rest > IMAGE_DISK_REST_MAX)
+        rest = IMAGE_DISK_REST_MAX;
     available = (uint64_t)fs.f_bavail * fs.f_frsize + total;
     available = available > rest ? available - rest : 0;
     return max_bytes < available ? max_bytes : available;

@@ -16,8 +16,9 @@
 
 #define IMAGE_SUFFIX       ".erofs"
 #define IMAGE_BUILD_PREFIX ".build-"
-/* Unused images leave this part of the disk free, one twentieth. */
-#define IMAGE_DISK_REST 20
+/* What unused images leave free: a twentieth of the disk, or so many bytes. */
+#define IMAGE_DISK_REST     20
+#define IMAGE_DISK_REST_MAX (4ull << 30)
 
 struct image_cache {
     char *dir; /* owned */
