@@ -114,3 +114,14 @@ int address_remove(const char *bundle, struct err *e)
     (void)unlink(file);
     return 0;
 }
+
+int address_remove_own(int fd, struct err *e)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+    /* So that a path without a NUL at its end has one here. */
+    socklen_t size = sizeof(address) - 1;
+
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+        return err_errno(e, "the name of the socket");
+    return address.sun_path[0] == '/' ? remove_socket(address.sun_path, e) : 0;
+}

@@ -22,4 +22,7 @@ int address_listen(const char *path, int *fd_out, struct err *e);
 /* Removes the socket that the bundle's address file names, and the file. */
 int address_remove(const char *bundle, struct err *e);
 
+/* Removes the socket by the name that fd listens at. */
+int address_remove_own(int fd, struct err *e);
+
 #endif

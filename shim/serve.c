@@ -147,7 +147,10 @@ static int serve(const struct options *options, const char *bundle,
                              service_call, &shim.service);
     log_debug("shim " DOMUS_VERSION " listens");
     r = loop_run(shim.loop, e);
-    if (task_gone(shim.task) && address_remove(bundle, &left) < 0)
+    /* containerd may have removed the bundle by now, and the address with it.
+     */
+    if (task_gone(shim.task) && (address_remove(bundle, &left) < 0 ||
+                                 address_remove_own(ACTION_SOCKET_FD, &left)))
         log_warn("%s", left.text);
     server_free(&shim.server);
     task_free(&shim.task);

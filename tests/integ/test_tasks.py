@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The task service, on well-behaved containers."""
+import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -421,6 +423,23 @@ def long_names(host):
     assert len(name) == 76
     status, output = sh(host, "echo long", id=name).run()
     assert (status, output) == (0, b"long\n")
+
+
+@test
+def shut_down_after_the_bundle_is_gone(host):
+    """containerd 2 is as quick when it cannot even ask for a Create."""
+    c = sh(host, "true").start_shim()
+    path = c.address[len("unix://"):]
+    shutil.move(c.bundle, c.bundle + ".gone")
+    with contextlib.suppress(EOFError):
+        c.call("Shutdown", 10)
+    eventually("the shim is gone", lambda: c.client.closed)
+    eventually("its socket, too", lambda: not os.path.exists(path))
+    c.client.close()
+    c.client = None
+    shutil.move(c.bundle + ".gone", c.bundle)
+    c.run_delete()
+    c.drop()
 
 
 @test
