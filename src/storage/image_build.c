@@ -149,7 +149,7 @@ static void exec_mkfs(const struct image_build *b, const char *tree, int errors)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
         dup2(null, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0 ||
-        setrlimit(RLIMIT_AS, &memory) < 0)
+        setrlimit(RLIMIT_DATA, &memory) < 0)
         _exit(126);
     (void)execvpe(argv[0], (char *const *)argv, (char *const *)envp);
     (void)!write(STDERR_FILENO, text, sizeof(text) - 1);

@@ -19,7 +19,7 @@ struct image_build {
     const struct rootfs *rootfs; /* borrowed */
     const char *staging;         /* an empty directory to mount over */
     const char *output;          /* file to write; exists, empty */
-    uint64_t memory_max;         /* bytes of address space for mkfs.erofs */
+    uint64_t memory_max;         /* bytes of data for mkfs.erofs */
 };
 
 /* What the child leaves in its pipe: "OK digest" or the text of an error. */

@@ -485,7 +485,7 @@ static void memory_is_bounded(void **state)
 {
     (void)state;
     image_store_free(store);
-    open_limited(&(struct image_limits){MANY, 12 << 20});
+    open_limited(&(struct image_limits){MANY, 4 << 20});
     prepare(0);
     wait_for(1);
     assert_null(images[0]);
