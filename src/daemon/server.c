@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -54,24 +53,37 @@ struct server {
     uint64_t last_serial;
 };
 
-/* The lock's file has its holder's pid; the name, lest it is an old one. */
-static void ask_to_end(int lock)
+/*
+ * Not flock(): between fork and exec a child has that too, and when domusd is
+ * killed just then, the next one must not find the directory taken. A record
+ * lock is its process's alone.
+ */
+static bool lock_now(int fd)
 {
-    char text[16] = "", name[16] = "";
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return fcntl(fd, F_SETLK, &lock) == 0;
+}
+
+/* The name, lest the holder's number is another process's by now. */
+static void ask_to_end(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     _cleanup_free_ char *path = NULL;
     _cleanup_fd_ int comm = -1;
-    int pid;
+    char name[16] = "";
 
-    if (pread(lock, text, sizeof(text) - 1, 0) <= 0)
+    if (fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK ||
+        lock.l_pid <= 1)
         return;
-    pid = (int)strtol(text, NULL, 10);
-    path = xasprintf("/proc/%d/comm", pid);
-    comm = pid > 1 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    path = xasprintf("/proc/%d/comm", (int)lock.l_pid);
+    comm = open(path, O_RDONLY | O_CLOEXEC);
     if (comm < 0 || read(comm, name, sizeof(name) - 1) <= 0 ||
         strcmp(name, "domusd\n") != 0)
         return;
-    log_info("asking the domusd that runs already, process %d, to end", pid);
-    (void)kill(pid, SIGTERM);
+    log_info("asking the domusd that runs already, process %d, to end",
+             (int)lock.l_pid);
+    (void)kill(lock.l_pid, SIGTERM);
 }
 
 static int take_lock(int fd)
@@ -80,13 +92,13 @@ static int take_lock(int fd)
     int64_t deadline = loop_now() + LOCK_MS;
     bool given = sd_listen_fds(0) > 0;
 
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (lock_now(fd))
         return 0;
     if (given)
         ask_to_end(fd);
     while (given && loop_now() < deadline) {
         (void)nanosleep(&pause, NULL);
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        if (lock_now(fd))
             return 0;
     }
     return -EALREADY;
@@ -102,8 +114,6 @@ int server_lock(const char *run_dir, int *lock_out, struct err *e)
         return err_errno(e, "%s", path);
     if (take_lock(fd) < 0)
         return err_set(e, EALREADY, "another domusd serves %s", run_dir);
-    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        log_warn("%s: %s", path, strerror(errno));
     *lock_out = steal_fd(&fd);
     return 0;
 }

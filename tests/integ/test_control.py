@@ -3,6 +3,7 @@
 that takes its time; hooks and loggers are in test_programs.py."""
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 
 import control
 from control import Control, ControlError, refuses
-from harness import SLOW, eventually, main, read, test, write
+from harness import DOMUSD, SLOW, eventually, main, read, test, write
 
 MIB = 1 << 20
 
@@ -131,6 +132,19 @@ def a_record_of_a_newer_domusd(host):
     c.domid = c.do(control.ATTACH, id="s1")["domid"]
     assert c.states() == {"s1": "running"}
     gone(host, c)
+
+
+@test
+def a_lock_that_a_child_has_inherited(host):
+    """Of a domusd that was killed between fork and exec."""
+    host.stop_domusd()
+    with open(host.run + "/domusd.lock", "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        host.start_domusd()
+    # But no two at once.
+    r = subprocess.run([DOMUSD, "--config", host.dir + "/domus.conf"],
+                       stderr=subprocess.PIPE, timeout=20 * SLOW, text=True)
+    assert r.returncode == 1 and "another domusd serves" in r.stderr, r
 
 
 @test

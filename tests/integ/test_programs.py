@@ -80,7 +80,9 @@ def hooks_get_state_arguments_environment_and_place(host):
         assert lines[5:8] == [host.dir, "0022", "0"], lines
         # Without arguments and environment.
         run(host, c, hook(show))
-        assert read(out).split("\n")[2].startswith("fds:"), read(out)
+        lines = read(out).split("\n")
+        assert lines[2].startswith("PATH=/"), lines
+        assert lines[3].startswith("fds:"), lines
 
 
 @test
