@@ -293,8 +293,12 @@ IMPORT_SCRIPT = """
 set -eu
 file=/lab/%s base=%s marker=%s
 mkdir -p /run/lab-images
+# containerd 2's ctr leaves the import to containerd if it is not told, and says
+# no names then.
+local=
+if ctr image import --help | grep -q -e --local; then local=--local; fi
 take() {
-    if ! ctr image import "$@" "$file" > "$marker.log" 2>&1; then
+    if ! ctr image import $local "$@" "$file" > "$marker.log" 2>&1; then
         cat "$marker.log"
         exit 1
     fi
