@@ -26,9 +26,9 @@ enum job_type {
     JOB_BUILT,
     JOB_START,   /* start -> RESULT; devices attached, unpaused */
     JOB_DESTROY, /* domain -> RESULT; when it is gone, or was not there */
-    JOB_LIST,    /* -> LIST_RESULT: every domain whose name is ours, or that
-                    has none, half built or half gone: go by the uuid. Never
-                    a part of them: RESULT with EMSGSIZE */
+    JOB_LIST,    /* -> LIST_RESULT: every domain but dom0, half built and half
+                    gone ones as well: go by the uuid. Never a part of
+                    them: RESULT with EMSGSIZE */
     JOB_LIST_RESULT,
     JOB_PAUSE,  /* domain -> RESULT; when it was paused before, too */
     JOB_RESUME, /* domain -> RESULT; when it was not paused, too */

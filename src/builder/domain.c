@@ -250,33 +250,24 @@ int domain_destroy(struct xl *xl, const struct job_domain *domain,
 
 /* --- list ----------------------------------------------------------------- */
 
-static bool is_ours(struct xl *xl, const libxl_dominfo *info)
-{
-    _cleanup_free_ char *name = libxl_domid_to_name(xl->ctx, info->domid);
-
-    /* Without one: its builder died early, or it is being destroyed. */
-    return !name ||
-           strncmp(name, DOMAIN_NAME_PREFIX, strlen(DOMAIN_NAME_PREFIX)) == 0;
-}
-
 int domain_list(struct xl *xl, struct job_list_result *result_out,
                 struct err *e)
 {
-    struct job_listed_list *out = &result_out->domains;
+    struct job_listed_list out = {0};
     int n = 0, r = 0;
     libxl_dominfo *list = libxl_list_domain(xl->ctx, &n);
 
     if (!list)
         return xl_fail(xl, ERROR_FAIL, e, "cannot list the domains");
-    out->v = xcalloc(JOB_DOMAINS_MAX, sizeof(*out->v));
+    if (n > JOB_DOMAINS_MAX)
+        r = err_set(e, EMSGSIZE, "the host has %d domains, more than %d", n,
+                    JOB_DOMAINS_MAX);
+    else
+        out.v = xcalloc((size_t)n + 1, sizeof(*out.v));
     for (int i = 0; i < n && r == 0; i++) {
-        if (!is_ours(xl, &list[i]))
+        if (list[i].domid == 0)
             continue;
-        if (out->n == JOB_DOMAINS_MAX) {
-            r = err_set(e, EMSGSIZE, "more than %d domains", JOB_DOMAINS_MAX);
-            break;
-        }
-        out->v[out->n++] = (struct job_listed){
+        out.v[out.n++] = (struct job_listed){
             .domid = list[i].domid,
             .uuid = xasprintf(LIBXL_UUID_FMT, LIBXL_UUID_BYTES(list[i].uuid)),
             .console = console_of(xl, list[i].domid),
@@ -287,7 +278,6 @@ int domain_list(struct xl *xl, struct job_list_result *result_out,
         };
     }
     libxl_dominfo_list_free(list, n);
-    if (r < 0)
-        wire_clear(job_protocol.types[JOB_LIST_RESULT].desc, result_out);
+    result_out->domains = out;
     return r;
 }

@@ -7,8 +7,6 @@
 
 #include "xl.h"
 
-#define DOMAIN_NAME_PREFIX "domus-"
-
 /* A failed build leaves no domain. */
 int domain_build(struct xl *xl, const struct job_build *build,
                  struct job_built *built_out, struct err *e);
