@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -123,8 +122,7 @@ static int take_signals(void)
     return signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static int serve(const struct options *options, const char *bundle,
-                 struct err *e)
+static int serve(const struct options *options, struct err *e)
 {
     _cleanup_free_ char *address = events_address(options);
     _cleanup_fd_ int signals = take_signals();
@@ -141,7 +139,7 @@ static int serve(const struct options *options, const char *bundle,
     source = loop_add_fd(shim.loop, signals, POLLIN, signalled, &shim);
     shim.events = events_new(shim.loop, address, options->namespace);
     shim.task = task_new(shim.loop, shim.events, options->namespace,
-                         options->id, bundle);
+                         options->id, options->bundle);
     shim.service = (struct service){shim.task, end, &shim};
     shim.server = server_new(shim.loop, ACTION_SOCKET_FD, service_names,
                              service_call, &shim.service);
@@ -149,7 +147,7 @@ static int serve(const struct options *options, const char *bundle,
     r = loop_run(shim.loop, e);
     /* containerd may have removed the bundle by now, and the address with it.
      */
-    if (task_gone(shim.task) && (address_remove(bundle, &left) < 0 ||
+    if (task_gone(shim.task) && (address_remove(options->bundle, &left) < 0 ||
                                  address_remove_own(ACTION_SOCKET_FD, &left)))
         log_warn("%s", left.text);
     server_free(&shim.server);
@@ -163,7 +161,6 @@ static int serve(const struct options *options, const char *bundle,
 int action_serve(const struct options *options)
 {
     _cleanup_fd_ int log = -1;
-    char bundle[PATH_MAX];
     struct err e = ERR_INIT;
     int accepting = 0;
     socklen_t size = sizeof(accepting);
@@ -171,7 +168,7 @@ int action_serve(const struct options *options)
     if (action_check_names(options, &e) < 0 ||
         getsockopt(ACTION_SOCKET_FD, SOL_SOCKET, SO_ACCEPTCONN, &accepting,
                    &size) < 0 ||
-        !accepting || !getcwd(bundle, sizeof(bundle))) {
+        !accepting || options->bundle[0] != '/') {
         (void)fprintf(stderr, "domus: this needs an action: start or "
                               "delete\n");
         return EXIT_FAILURE;
@@ -180,7 +177,7 @@ int action_serve(const struct options *options)
     (void)!chdir("/");
     (void)fcntl(ACTION_SOCKET_FD, F_SETFD, FD_CLOEXEC);
     (void)prctl(PR_SET_NAME, "domus-shim");
-    if (serve(options, bundle, &e) < 0) {
+    if (serve(options, &e) < 0) {
         log_error("%s", e.text);
         return EXIT_FAILURE;
     }

@@ -96,9 +96,10 @@ static void raise_oom_score(void)
 }
 
 /* Nothing of ours is inherited but the socket: containerd waits until every
- * holder of our standard output has closed it. */
-static int spawn_server(const struct options *options, int fd, pid_t *pid_out,
-                        struct err *e)
+ * holder of our standard output has closed it. The bundle is named, since
+ * containerd may have removed it before the server could ask where it is. */
+static int spawn_server(const struct options *options, const char *bundle,
+                        int fd, pid_t *pid_out, struct err *e)
 {
     char *argv[] = {(char *)"containerd-shim-domus-v2",
                     (char *)"-namespace",
@@ -107,6 +108,8 @@ static int spawn_server(const struct options *options, int fd, pid_t *pid_out,
                     (char *)options->id,
                     (char *)"-address",
                     (char *)options->address,
+                    (char *)"-bundle",
+                    (char *)bundle,
                     options->debug ? (char *)"-debug" : NULL,
                     NULL};
     posix_spawn_file_actions_t actions;
@@ -204,7 +207,7 @@ static int make_all(const struct options *options, const char *bundle,
     started->listening = true;
     r = record_write_file(bundle, ADDRESS_FILE, started->address, e);
     if (r == 0)
-        r = spawn_server(options, fd, &started->server, e);
+        r = spawn_server(options, bundle, fd, &started->server, e);
     record.shim = started->server;
     if (r == 0)
         r = record_write(bundle, &record, e);

@@ -2,6 +2,7 @@
 """The task service, on well-behaved containers."""
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -440,6 +441,26 @@ def shut_down_after_the_bundle_is_gone(host):
     shutil.move(c.bundle + ".gone", c.bundle)
     c.run_delete()
     c.drop()
+
+
+@test
+def the_bundle_is_gone_before_the_shim_is_up(host):
+    """So it is when containerd 2 cannot make a Create of the config."""
+    for _ in range(20):
+        c = sh(host, "true")
+        answer = json.loads(c.shim("start").stdout)
+        shutil.rmtree(c.bundle)
+        c.client = ttrpc.Client(answer["address"])
+        with contextlib.suppress(EOFError):
+            c.call("Shutdown", 10)
+        eventually("the shim is gone", lambda c=c: c.client.closed)
+        path = answer["address"][len("unix://"):]
+        eventually("its socket, too",
+                   lambda path=path: not os.path.exists(path))
+        c.client.close()
+        c.client = None
+        os.mkdir(c.bundle)
+        c.drop()
 
 
 @test
