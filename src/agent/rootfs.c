@@ -41,8 +41,8 @@ static int hide(int root, const char *path, struct err *e)
     if (fstat(place, &st) < 0)
         return err_errno(e, "%s", path);
     if (S_ISDIR(st.st_mode))
-        r = mount_create("tmpfs", "tmpfs", MS_RDONLY | MS_NODEV, NULL, &mount,
-                         e);
+        r = mount_create("tmpfs", "tmpfs", MS_RDONLY | MS_NODEV,
+                         "nr_blocks=1,nr_inodes=1", &mount, e);
     else
         r = mount_clone(AT_FDCWD, "/dev/null", false, &mount, e);
     return r < 0 ? r : mount_attach(mount, place, e);

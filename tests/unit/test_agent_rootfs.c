@@ -156,8 +156,10 @@ static void test_masked_and_readonly(void **state)
 {
     (void)state;
     expect_script("cat /proc/kcore /proc/keys | wc -c; "
-                  "ls -A /sys/firmware | wc -l",
-                  "0\n0\n");
+                  "ls -A /sys/firmware | wc -l; "
+                  "grep ' /sys/firmware ' /proc/self/mountinfo | "
+                  "grep -c nr_inodes=1",
+                  "0\n0\n1\n");
     expect_script("(echo 1 >/proc/sys/kernel/panic) 2>&1; true",
                   "/bin/sh: can't create /proc/sys/kernel/panic: Read-only "
                   "file system\n");
