@@ -9,12 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bootstrap.pb-c.h"
 #include "domus/log.h"
 #include "domus/mem.h"
 #include "events.pb-c.h"
-
-#define RUNTIME_OPTIONS "runtimeoptions.v1.Options"
+#include "runtime_options.h"
 
 static void creation_free(struct creation *creation)
 {
@@ -24,32 +22,6 @@ static void creation_free(struct creation *creation)
     free(creation->root_device);
     free(creation->channel);
     free(creation);
-}
-
-static int check_options(const Wellknown__Any *options, struct err *e)
-{
-    Bootstrap__RuntimeOptions *decoded;
-    const char *type, *slash;
-    bool empty;
-
-    if (!options || options->value.len == 0)
-        return 0;
-    slash = strrchr(options->type_url, '/');
-    type = slash ? slash + 1 : options->type_url;
-    if (strcmp(type, RUNTIME_OPTIONS) != 0)
-        return err_set(e, ENOTSUP, "runtime options of type %s",
-                       LOG_Q(type, strlen(type)));
-    decoded = (Bootstrap__RuntimeOptions *)ttrpc_unpack(
-        &bootstrap__runtime_options__descriptor, options->value.data,
-        options->value.len);
-    if (!decoded)
-        return err_set(e, EINVAL, "the runtime options are malformed");
-    empty = !decoded->config_path[0] && decoded->config_body.len == 0;
-    protobuf_c_message_free_unpacked(&decoded->base, NULL);
-    if (!empty)
-        return err_set(e, ENOTSUP,
-                       "runtime options (config_path or config_body)");
-    return 0;
 }
 
 static int check_request(const struct task *task,
@@ -71,7 +43,7 @@ static int check_request(const struct task *task,
                        "%zu root file system mounts, the limit is "
                        "%d",
                        request->n_rootfs, CTL_MOUNTS_MAX);
-    return check_options(request->options, e);
+    return runtime_options_check(request->options, e);
 }
 
 /* All that can be known to be wrong before anything is built. */
