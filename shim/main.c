@@ -12,6 +12,26 @@
 #include "bootstrap.h"
 #include "domus/mem.h"
 
+static const char usage[] =
+    "usage: containerd-shim-domus-v2 [FLAG ...] start | delete\n"
+    "The runtime io.containerd.domus.v2 of containerd, which runs this program "
+    "itself:\n"
+    "  ctr run --rm --runtime io.containerd.domus.v2 IMAGE NAME [COMMAND]\n"
+    "start makes a server for a container, in its bundle's directory, and "
+    "prints the\n"
+    "server's address; delete removes what is left of a container.\n"
+    "  -namespace NAME       containerd's namespace\n"
+    "  -id ID                the container\n"
+    "  -bundle DIRECTORY     of delete: its bundle; else the current directory\n"
+    "  -address PATH         containerd's socket; events go to PATH.ttrpc\n"
+    "  -publish-binary PATH  not used\n"
+    "  -socket PATH          where the server shall listen\n"
+    "  -debug-socket PATH    not used\n"
+    "  -debug                say more in the log\n"
+    "  -info                 print what containerd asks about a runtime\n"
+    "  -v, -version          print the version\n"
+    "  -h, -help             print this\n";
+
 static int print_info(void)
 {
     _cleanup_buf_ struct buf out = BUF_INIT;
@@ -30,8 +50,13 @@ int main(int argc, char **argv)
 
     (void)umask(0077);
     if (options_parse(argc, argv, &options, &e) < 0) {
-        (void)fprintf(stderr, "domus: %s\n", e.text);
+        (void)fprintf(stderr, "domus: %s; -help tells which there are\n",
+                      e.text);
         return EXIT_FAILURE;
+    }
+    if (options.help) {
+        (void)fputs(usage, stdout);
+        return EXIT_SUCCESS;
     }
     if (options.version) {
         (void)printf("containerd-shim-domus-v2 %s\n", DOMUS_VERSION);
@@ -45,6 +70,8 @@ int main(int argc, char **argv)
         return action_delete(&options);
     if (!options.action[0])
         return action_serve(&options);
-    (void)fprintf(stderr, "domus: unknown action %s\n", options.action);
+    (void)fprintf(stderr,
+                  "domus: unknown action %s: neither start nor delete\n",
+                  options.action);
     return EXIT_FAILURE;
 }

@@ -30,6 +30,8 @@ static const struct flag {
     SWITCH("v", version),
     SWITCH("version", version),
     SWITCH("info", info),
+    SWITCH("h", help),
+    SWITCH("help", help),
 };
 
 static const struct flag *find(const char *name, size_t n)
@@ -57,8 +59,16 @@ static int set_switch(struct options *options, const struct flag *flag,
 int options_parse(int argc, char **argv, struct options *options_out,
                   struct err *e)
 {
-    struct options options = {"", "", "",    "",    "",   "",
-                              "", "", false, false, false};
+    struct options options = {
+        .action = "",
+        .namespace = "",
+        .id = "",
+        .address = "",
+        .publish_binary = "",
+        .bundle = "",
+        .socket = "",
+        .debug_socket = "",
+    };
 
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i], *value;

@@ -22,6 +22,7 @@ struct options {
     bool debug;
     bool version;
     bool info;
+    bool help;
 };
 
 int options_parse(int argc, char **argv, struct options *options_out,

@@ -169,8 +169,8 @@ int action_serve(const struct options *options)
         getsockopt(ACTION_SOCKET_FD, SOL_SOCKET, SO_ACCEPTCONN, &accepting,
                    &size) < 0 ||
         !accepting || options->bundle[0] != '/') {
-        (void)fprintf(stderr, "domus: this needs an action: start or "
-                              "delete\n");
+        (void)fprintf(stderr, "domus: this needs an action, start or "
+                              "delete; -help tells more\n");
         return EXIT_FAILURE;
     }
     log = open_log(options);

@@ -75,7 +75,8 @@ def usable(feature, where, without):
 
 
 def generate(seed, number, where="integ", without=()):
-    """(config, names of what was applied)"""
+    """(config, names of what was applied); without names features, or values
+    of them as name=value."""
     choose = random.Random("%s/%s" % (seed, number))
     config = plain()
     applied = []
@@ -83,9 +84,10 @@ def generate(seed, number, where="integ", without=()):
         # Drawn even if it is not used, so that the others stay the same.
         wanted = choose.random() < CHANCE
         name, change = choose.choice(feature.values)
-        if wanted and usable(feature, where, without):
+        what = "%s=%s" % (feature.name, name)
+        if wanted and usable(feature, where, without) and what not in without:
             change(config)
-            applied.append("%s=%s" % (feature.name, name))
+            applied.append(what)
     wanted = choose.random() < REFUSAL_CHANCE
     name, change = choose.choice(REFUSALS.values)
     if wanted and usable(REFUSALS, where, without):

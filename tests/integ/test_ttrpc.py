@@ -309,6 +309,27 @@ def version_and_info(host):
 
 
 @test
+def help_and_bad_flags(host):
+    for word in ("-h", "--help"):
+        r = subprocess.run([SHIM, word], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, timeout=60,
+                           env=host.environment())
+        assert r.returncode == 0 and not r.stderr, r
+        assert r.stdout.startswith(b"usage: containerd-shim-domus-v2"), r
+    for words, reason in ((["-colour"], b"unknown flag -colour"),
+                          (["-id"], b"-id needs a value"),
+                          (["-debug=maybe"], b"-debug: neither"),
+                          (["-id", "a", "-namespace", "b", "stop"],
+                           b"unknown action stop"),
+                          ([], b"needs an action")):
+        r = subprocess.run([SHIM, *words], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, timeout=60,
+                           env=host.environment())
+        assert r.returncode == 1 and not r.stdout, r
+        assert reason in r.stderr and r.stderr.count(b"\n") == 1, r
+
+
+@test
 def delete_of_what_never_was_succeeds(host):
     c = host.container("true")
     status = c.run_delete()

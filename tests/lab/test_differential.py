@@ -165,11 +165,21 @@ def pair(config):
     return runc, found["domus"]
 
 
+def without():
+    """runc 1.3 leaves all capabilities to a process whose config says nothing
+    of them; before, and with domus, that is none. So little of what the probe
+    sees is the same then that there is nothing to compare."""
+    version = house.must("runc", "--version")
+    return () if "version 1.1." in version else ("caps=absent",)
+
+
 def check(numbers):
     known = Known("lab", HERE + "/known-differences")
+    left_out = without()
     bad = []
     for number in numbers:
-        config, applied = generator.generate(SEED, number, "lab")
+        config, applied = generator.generate(SEED, number, "lab",
+                                              left_out)
         found = unexplained(*pair(config), known)
         if found:
             bad.append("config %d (%s)" % (number, " ".join(applied)))
