@@ -104,6 +104,7 @@ static int start_first_process(struct container *c,
                    create->stderr_stream != 0},
         .uid = container_outside_id(&child.spec->uid_maps,
                                     child.spec->process.uid),
+        .gid = container_outside_id(&child.spec->gid_maps, 0),
         .tty_gid =
             container_outside_id(&child.spec->gid_maps, STREAMS_TTY_GROUP),
     };

@@ -355,6 +355,7 @@ static int make(struct container *c, const struct proto_exec *exec,
         .stream = {exec->stdin_stream != 0, exec->stdout_stream != 0,
                    exec->stderr_stream != 0},
         .uid = container_outside_id(&c->kept.uid_maps, exec->process.uid),
+        .gid = container_outside_id(&c->kept.gid_maps, 0),
         .tty_gid = container_outside_id(&c->kept.gid_maps, STREAMS_TTY_GROUP),
         .container = c->pid,
     };

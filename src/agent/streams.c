@@ -54,8 +54,7 @@ static int open_pipe(int i, const struct streams_wanted *wanted,
         return err_errno(e, "make a pipe");
     s->process[i] = ends[input ? 0 : 1];
     s->agent[i] = ends[input ? 1 : 0];
-    /* As runc: the group stays. */
-    if (fchown(s->process[i], wanted->uid, (gid_t)-1) < 0)
+    if (fchown(s->process[i], wanted->uid, wanted->gid) < 0)
         return err_errno(e, "give a pipe to user %u", wanted->uid);
     return set_nonblocking(s->agent[i], e);
 }

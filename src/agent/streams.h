@@ -30,6 +30,7 @@ struct streams_wanted {
     bool stream[3]; /* the others are /dev/null */
     /* Who may open them again by name, as the agent sees these ids. */
     uint32_t uid;
+    uint32_t gid; /* of pipes: root's, as with runc */
     uint32_t tty_gid;
     /* A process in whose root a pty's path is to exist, if that has a devpts;
      * else, and for 0, the pty is the guest's. */

@@ -137,16 +137,18 @@ static void test_powers(void **state)
 
 static void test_user(void **state)
 {
-    struct proto_create create =
-        create_mapped("id -u; pwd; touch here && stat -c %u here; "
-                      "echo out >/dev/stdout; grep CapEff /proc/self/status");
+    struct proto_create create = create_mapped(
+        "id -u; pwd; touch here && stat -c %u here; "
+        "echo out >/dev/stdout; "
+        "stat -L -c %u:%g /proc/self/fd/1; grep CapEff /proc/self/status");
     struct spec_process *p = &create.container.process;
 
     (void)state;
     p->uid = p->gid = 1000;
     free(p->cwd);
     p->cwd = xstrdup("/private");
-    expect(&create, "1000\n/private\n1000\nout\nCapEff:\t0000000000000000\n");
+    expect(&create,
+           "1000\n/private\n1000\nout\n1000:0\nCapEff:\t0000000000000000\n");
 
     /* Closed to the container's root, but not to the process's group. */
     create = create_mapped("pwd");
