@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <ini.h>
 #include <limits.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "domus/mem.h"
 
 #define CONFIG_BYTES_MAX (64 * 1024)
+#define CONFIG_LINE_MAX  199 /* with its end: libinih's INI_MAX_LINE */
 /* `nerdctl run` needs itself as a hook, its networks, and as a logger. */
 #define NERDCTL "/usr/bin/nerdctl /usr/local/bin/nerdctl"
 
@@ -156,7 +158,6 @@ static void set_words(struct string_list *list, const char *value)
     _cleanup_free_ char *copy = xstrdup(value);
     char *save = NULL;
 
-    string_list_clear(list);
     for (char *word = strtok_r(copy, " \t,", &save); word;
          word = strtok_r(NULL, " \t,", &save))
         string_list_add(list, word);
@@ -201,32 +202,46 @@ static int set_log_level(struct config *c, const char *value, struct err *e)
     return 0;
 }
 
+/* A list goes on in further lines; anything else is set once. */
 static const struct {
     const char *name;
     int (*set)(struct config *c, const char *value, struct err *e);
+    size_t list; /* where in struct config, or 0 */
 } keys[] = {
-    {"run-dir", set_run_dir},
-    {"image-dir", set_image_dir},
-    {"guest-dir", set_guest_dir},
-    {"builder", set_builder},
-    {"workers", set_workers},
-    {"domain-type", set_domain_type},
-    {"memory-overhead", set_overhead},
-    {"default-memory", set_memory},
-    {"vcpus", set_vcpus},
-    {"start-timeout", set_timeout},
-    {"image-cache-max", set_cache_max},
-    {"image-build-memory-max", set_build_memory},
-    {"allow-annotations", set_annotations},
-    {"hooks", set_hooks},
-    {"loggers", set_loggers},
-    {"log-level", set_log_level},
+    {"run-dir", set_run_dir, 0},
+    {"image-dir", set_image_dir, 0},
+    {"guest-dir", set_guest_dir, 0},
+    {"builder", set_builder, 0},
+    {"workers", set_workers, 0},
+    {"domain-type", set_domain_type, 0},
+    {"memory-overhead", set_overhead, 0},
+    {"default-memory", set_memory, 0},
+    {"vcpus", set_vcpus, 0},
+    {"start-timeout", set_timeout, 0},
+    {"image-cache-max", set_cache_max, 0},
+    {"image-build-memory-max", set_build_memory, 0},
+    {"allow-annotations", set_annotations,
+     offsetof(struct config, allow_annotations)},
+    {"hooks", set_hooks, offsetof(struct config, hooks)},
+    {"loggers", set_loggers, offsetof(struct config, loggers)},
+    {"log-level", set_log_level, 0},
 };
 
 struct reading {
     struct config *config;
     struct err *e;
+    bool seen[ARRAY_SIZE(keys)];
 };
+
+static int begin_key(struct reading *reading, size_t i)
+{
+    if (reading->seen[i] && !keys[i].list)
+        return err_set(reading->e, EINVAL, "is set a second time");
+    if (!reading->seen[i] && keys[i].list)
+        string_list_clear((void *)((char *)reading->config + keys[i].list));
+    reading->seen[i] = true;
+    return 0;
+}
 
 static int on_entry(void *user, const char *section, const char *name,
                     const char *value)
@@ -242,7 +257,8 @@ static int on_entry(void *user, const char *section, const char *name,
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         if (strcmp(keys[i].name, name) != 0)
             continue;
-        if (keys[i].set(reading->config, value ? value : "", reading->e) == 0)
+        if (begin_key(reading, i) == 0 &&
+            keys[i].set(reading->config, value ? value : "", reading->e) == 0)
             return 1;
         (void)err_wrap(reading->e, "%s", name);
         return 0;
@@ -290,6 +306,23 @@ static void set_defaults(struct config *c)
     set_words(&c->loggers, NERDCTL);
 }
 
+/* libinih would take what is beyond for another line. */
+static int check_lines(FILE *f, const char *path, struct err *e)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t room = 0;
+    ssize_t n;
+
+    for (int line = 1; (n = getline(&text, &room, f)) >= 0; line++)
+        if (n > CONFIG_LINE_MAX)
+            return err_set(e, EINVAL,
+                           "%s: line %d is longer than %d characters; a list "
+                           "may go on in an indented line",
+                           path, line, CONFIG_LINE_MAX - 1);
+    rewind(f);
+    return 0;
+}
+
 static int load(FILE *f, const char *path, struct config *config, struct err *e)
 {
     struct reading reading = {.config = config, .e = e};
@@ -300,6 +333,8 @@ static int load(FILE *f, const char *path, struct config *config, struct err *e)
         st.st_size > CONFIG_BYTES_MAX)
         return err_set(e, EINVAL, "%s: not a file of at most %d bytes", path,
                        CONFIG_BYTES_MAX);
+    if (check_lines(f, path, e) < 0)
+        return -e->code;
     line = ini_parse_file(f, on_entry, &reading);
     if (e->code)
         return err_wrap(e, "%s", path);

@@ -69,6 +69,36 @@ static void every_key(void **state)
     config_clear(&config);
 }
 
+static void lists_go_on(void **state)
+{
+    _cleanup_free_ char *path = xcalloc(1, 201);
+    _cleanup_free_ char *text = NULL;
+    struct config config;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_ok(load("[domus]\nhooks = /x\n  /y, /z\nloggers =\n"
+                   "allow-annotations = io.domus.memory,\n"
+                   "allow-annotations = io.domus.vcpus\n",
+                   &config, &e),
+              e);
+    assert_int_equal(config.hooks.n, 3);
+    assert_string_equal(config.hooks.v[2], "/z");
+    assert_int_equal(config.loggers.n, 0);
+    assert_int_equal(config.allow_annotations.n, 2);
+    config_clear(&config);
+
+    assert_int_equal(load("[domus]\nvcpus = 1\nvcpus = 2\n", &config, &e),
+                     -EINVAL);
+    assert_said(e, EINVAL, "vcpus: is set a second time");
+
+    e = (struct err)ERR_INIT;
+    memset(path, '/', 200);
+    text = xasprintf("[domus]\nhooks = %s\n", path);
+    assert_int_equal(load(text, &config, &e), -EINVAL);
+    assert_said(e, EINVAL, "line 2 is longer than 198 characters");
+}
+
 static void refused(void **state)
 {
     static const struct {
@@ -307,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_key),
+        cmocka_unit_test(lists_go_on),
         cmocka_unit_test(refused),
         cmocka_unit_test(named_file_must_be_there),
         cmocka_unit_test(plans),
