@@ -484,6 +484,16 @@ int container_handle(struct container *c, const struct container_event *event,
 
 /* --- what its first process says, and its end --- */
 
+/* It says nothing more. */
+static void end_sync(struct container *c)
+{
+    struct container_event event = {.type = CONTAINER_EXECUTED};
+    struct err ignored = ERR_INIT;
+
+    close_sync(c);
+    (void)container_handle(c, &event, &ignored);
+}
+
 /* True while there may be more. */
 static bool read_sync(struct container *c)
 {
@@ -500,9 +510,7 @@ static bool read_sync(struct container *c)
         (void)container_handle(c, &event, &ignored);
         return true;
     }
-    close_sync(c);
-    event.type = CONTAINER_EXECUTED;
-    (void)container_handle(c, &event, &ignored);
+    end_sync(c);
     return false;
 }
 
@@ -521,6 +529,9 @@ static void first_reaped(struct container *c, int status)
      * the exit is told. */
     while (c->sync >= 0 && read_sync(c))
         continue;
+    /* A process that may trace can have taken its end of the socket. */
+    if (c->sync >= 0)
+        end_sync(c);
     (void)container_handle(c, &event, &e);
 }
 

@@ -215,6 +215,16 @@ int exec_handle(struct exec *x, const struct exec_event *event, struct err *e)
 
 /* --- what it says, and its end --- */
 
+/* It says nothing more. */
+static void end_sync(struct exec *x)
+{
+    struct exec_event event = {.type = EXEC_EXECUTED};
+    struct err ignored = ERR_INIT;
+
+    close_sync(x);
+    (void)exec_handle(x, &event, &ignored);
+}
+
 /* True while there may be more. */
 static bool read_sync(struct exec *x)
 {
@@ -230,9 +240,7 @@ static bool read_sync(struct exec *x)
         (void)exec_handle(x, &event, &ignored);
         return true;
     }
-    close_sync(x);
-    event.type = EXEC_EXECUTED;
-    (void)exec_handle(x, &event, &ignored);
+    end_sync(x);
     return false;
 }
 
@@ -259,6 +267,9 @@ void exec_reaped(struct exec *x, int status)
 
     while (x->sync >= 0 && read_sync(x))
         continue;
+    /* A process that may trace can have taken its end of the socket. */
+    if (x->sync >= 0)
+        end_sync(x);
     (void)exec_handle(x, &event, &ignored);
 }
 

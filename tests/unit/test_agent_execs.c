@@ -2,6 +2,9 @@
 #include "tests/unit/agent_exec.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
+
+#include "src/agent/start.h"
 
 /* However the first process ends, its execs are told first, each once. */
 static void end_in_order(bool pid_namespace, bool by_delete)
@@ -342,6 +345,96 @@ static void test_many_leave_nothing(void **state)
     finish();
 }
 
+/* As a process of the container can that may trace: the socket by which pid is
+ * heard of does not close with it any more. */
+static int take_socket(pid_t pid)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int taken;
+
+    assert_true(pidfd >= 0);
+    taken = (int)syscall(SYS_pidfd_getfd, pidfd, START_SYNC_FD, 0);
+    (void)close(pidfd);
+    assert_true(taken >= 0);
+    return taken;
+}
+
+static void freeze(const char *how)
+{
+    char path[160];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/container-web1/cgroup.freeze",
+                   rig->cgroup);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, how, 1), 1);
+    (void)close(fd);
+}
+
+/* Of the container's processes the one that came last, of count. */
+static pid_t newest(unsigned count)
+{
+    char path[160];
+    pid_t pid = 0;
+
+    (void)snprintf(path, sizeof(path), "%s/container-web1/cgroup.procs",
+                   rig->cgroup);
+    for (unsigned found = 0; found < count;) {
+        FILE *file = fopen(path, "re");
+        int next;
+
+        assert_non_null(file);
+        for (found = 0; fscanf(file, "%d", &next) == 1; found++)
+            pid = next > pid ? next : pid;
+        (void)fclose(file);
+    }
+    return pid;
+}
+
+static void test_exec_whose_socket_was_taken(void **state)
+{
+    struct err said = ERR_INIT;
+
+    (void)state;
+    begin_usual();
+    for (unsigned i = 0; i < 2; i++) {
+        bool there = i == 0;
+        struct proto_exec exec = rig_exec("web1", "one", "exit 5");
+        uint32_t request;
+        int taken;
+
+        if (!there)
+            set_program(&exec, "/no/program");
+        freeze("1");
+        request = rig_send_exec(rig, &exec);
+        taken = take_socket(newest(2));
+        freeze("0");
+        assert_int_equal(rig_result(rig, request, &said), there ? 0 : ENOENT);
+        if (there)
+            assert_int_equal(rig_wait_exit_of(rig, "web1", "one"), 5);
+        (void)close(taken);
+    }
+    finish();
+}
+
+static void test_container_whose_socket_was_taken(void **state)
+{
+    struct proto_create create = rig_create("web1", "exit 3");
+    uint32_t request;
+    int taken;
+
+    (void)state;
+    assert_int_equal(rig_result(rig, rig_send_create(rig, &create), NULL), 0);
+    taken = take_socket(newest(1));
+    request = rig_ask(rig, PROTO_START, "web1");
+    assert_int_equal(rig_result(rig, request, NULL), 0);
+    assert_int_equal(rig_wait_exit(rig, "web1"), 3);
+    (void)close(taken);
+    rig_delete(rig, "web1");
+    assert_nothing_more();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +444,8 @@ int main(void)
         cmocka_unit_test_teardown(test_pause, clean),
         cmocka_unit_test_teardown(test_update, clean),
         cmocka_unit_test_teardown(test_exec_races_with_end, clean),
+        cmocka_unit_test_teardown(test_exec_whose_socket_was_taken, clean),
+        cmocka_unit_test_teardown(test_container_whose_socket_was_taken, clean),
         cmocka_unit_test_teardown(test_many_leave_nothing, clean),
     };
 
