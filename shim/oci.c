@@ -206,6 +206,7 @@ int oci_parse_process(const char *json, size_t n,
 }
 
 int oci_parse_resources(const char *json, size_t n,
+                        const struct oci_bandwidth *before,
                         struct oci_resources *resources_out, struct err *e)
 {
     static const struct oci_path root = {.document = "resources"};
@@ -213,7 +214,7 @@ int oci_parse_resources(const char *json, size_t n,
 
     if (oci_read_json(&root, json, n, &tree, e) < 0)
         return -e->code;
-    return oci_read_update(&root, tree, resources_out, e);
+    return oci_read_update(&root, tree, before, resources_out, e);
 }
 
 /* --- the file ------------------------------------------------------------- */

@@ -16,6 +16,12 @@
 #define OCI_VALUES_MAX 200000 /* room for the longest args, env and groups */
 #define OCI_VCPUS_MAX  512    /* quota in periods: as many as Xen gives */
 
+/* Of cpu.max, microseconds. What an update does not give of it stays. */
+struct oci_bandwidth {
+    uint64_t quota;  /* 0: not limited */
+    uint64_t period; /* 0: never given */
+};
+
 /* linux.resources; what an update may change of them. */
 struct oci_resources {
     struct spec_setting_list cgroup; /* an explicit -1 is "max" */
@@ -26,6 +32,7 @@ struct oci_resources {
     uint32_t cpu_weight; /* of credit2, 256 is its default */
     bool has_cpu_cap;
     uint32_t cpu_cap; /* per cent of one processor, 0: not limited */
+    struct oci_bandwidth bandwidth; /* with this update, or as it was */
 };
 
 struct oci_config {
@@ -37,6 +44,7 @@ struct oci_config {
     uint32_t vcpus;      /* quota / period, rounded up */
     uint32_t cpu_weight; /* as in oci_resources */
     uint32_t cpu_cap;
+    struct oci_bandwidth bandwidth;
     /* Those that run outside the guest. */
     struct spec_hook_list prestart_hooks;
     struct spec_hook_list create_runtime_hooks;
@@ -67,8 +75,10 @@ void oci_config_clear(struct oci_config *config);
 int oci_parse_process(const char *json, size_t n,
                       struct spec_process *process_out, struct err *e);
 
-/* The resources of an Update: config.json's linux.resources alone. */
+/* The resources of an Update: config.json's linux.resources alone, after what
+ * the container has by now. */
 int oci_parse_resources(const char *json, size_t n,
+                        const struct oci_bandwidth *before,
                         struct oci_resources *resources_out, struct err *e);
 
 void oci_resources_clear(struct oci_resources *resources);

@@ -56,8 +56,7 @@ static void set_max(struct oci_reading *reading, const char *name)
 
 struct cpu_limits {
     uint64_t shares;
-    bool has_quota;
-    int64_t quota;
+    int64_t quota; /* 0: not given, -1: none */
     uint64_t period;
     bool has_burst;
     uint64_t burst;
@@ -68,16 +67,6 @@ struct cpu_limits {
 };
 
 #define CPU(member) .offset = offsetof(struct cpu_limits, member)
-
-static int take_quota(const struct oci_path *path, struct json_object *value,
-                      void *object, struct err *e)
-{
-    struct cpu_limits *cpu = object;
-
-    cpu->has_quota = true;
-    return oci_read_number(path, value, -1, QUOTA_MAX, (uint64_t *)&cpu->quota,
-                           e);
-}
 
 static int take_burst(const struct oci_path *path, struct json_object *value,
                       void *object, struct err *e)
@@ -129,9 +118,10 @@ static const struct oci_field cpu_fields[] = {
      .why = "cpu.weight, and the domain's weight",
      CPU(shares)},
     {.name = "quota",
-     .kind = OCI_TAKE,
-     .type = json_type_int,
-     .take = take_quota,
+     .kind = OCI_I64,
+     .min = -1,
+     .max = QUOTA_MAX,
+     CPU(quota),
      .why = "cpu.max, the domain's cap, and its number of processors"},
     {.name = "period", .kind = OCI_U64, .max = PERIOD_MAX, CPU(period)},
     {.name = "burst",
@@ -172,66 +162,87 @@ static void set_weight(struct oci_reading *reading, uint64_t shares)
         (uint32_t)clamped(shares / SHARES_PER_WEIGHT, 1, CREDIT2_WEIGHT_MAX);
 }
 
+/* With what was given before. The quota of before stays where 0 is given, as
+ * in runc's update; -1 takes it away. */
+static struct oci_bandwidth merged(const struct oci_bandwidth *before,
+                                   const struct cpu_limits *cpu)
+{
+    struct oci_bandwidth b = *before;
+
+    if (cpu->quota)
+        b.quota = cpu->quota > 0 ? (uint64_t)cpu->quota : 0;
+    if (cpu->period)
+        b.period = cpu->period;
+    return b;
+}
+
+static uint64_t period_of(const struct oci_bandwidth *b)
+{
+    return b->period ? b->period : PERIOD_DEFAULT;
+}
+
+static uint32_t periods_in_quota(const struct oci_bandwidth *b)
+{
+    return (uint32_t)((b->quota + period_of(b) - 1) / period_of(b));
+}
+
 static int check_bandwidth(const struct oci_path *path,
-                           const struct oci_reading *reading,
-                           const struct cpu_limits *cpu, struct err *e)
+                           const struct cpu_limits *cpu,
+                           const struct oci_bandwidth *b, struct err *e)
 {
     const struct oci_path quota_at = {.up = path, .name = "quota"};
     const struct oci_path period_at = {.up = path, .name = "period"};
     const struct oci_path burst_at = {.up = path, .name = "burst"};
-    uint64_t period = cpu->period ? cpu->period : PERIOD_DEFAULT;
-    uint64_t quota = cpu->quota > 0 ? (uint64_t)cpu->quota : 0;
 
-    if (period < PERIOD_MIN)
+    if (period_of(b) < PERIOD_MIN)
         return oci_fail(&period_at, e, EINVAL,
                         "must be 0 or at least %d (microseconds)", PERIOD_MIN);
-    if (quota && quota < QUOTA_MIN)
+    if (b->quota && b->quota < QUOTA_MIN)
         return oci_fail(&quota_at, e, EINVAL,
                         "must be -1, 0 or at least %d (microseconds)",
                         QUOTA_MIN);
-    if ((quota + period - 1) / period > OCI_VCPUS_MAX)
-        return oci_fail(&quota_at, e, EINVAL, "must be at most %d periods",
-                        OCI_VCPUS_MAX);
-    if (quota && cpu->burst > quota)
+    if (periods_in_quota(b) > OCI_VCPUS_MAX)
+        return oci_fail(cpu->quota ? &quota_at : &period_at, e, EINVAL,
+                        "quota must be at most %d periods", OCI_VCPUS_MAX);
+    if (b->quota && cpu->burst > b->quota)
         return oci_fail(&burst_at, e, EINVAL, "must not be more than quota");
-    /* The file has both, and the quota of before is not known here. kubelet
-     * writes the usual period with every update. */
-    if (reading->update && !cpu->has_quota && period != PERIOD_DEFAULT)
-        return oci_fail(&period_at, e, EINVAL, "needs quota beside it");
     return 0;
 }
 
 static void set_bandwidth(struct oci_reading *reading,
-                          const struct cpu_limits *cpu)
+                          const struct cpu_limits *cpu,
+                          const struct oci_bandwidth *b)
 {
-    uint64_t period = cpu->period ? cpu->period : PERIOD_DEFAULT;
-    uint64_t quota = cpu->quota > 0 ? (uint64_t)cpu->quota : 0;
+    uint64_t period = period_of(b);
 
     /* The kernel refuses a quota below the burst of before. */
-    if (reading->update && cpu->has_burst && quota)
+    if (reading->update && cpu->has_burst && b->quota)
         set_number(reading, "cpu.max.burst", 0);
-    if (quota) {
+    if ((cpu->quota || cpu->period) && b->quota) {
         oci_resources_set(reading, "cpu.max",
-                          xasprintf("%" PRIu64 " %" PRIu64, quota, period));
-        reading->vcpus = (uint32_t)((quota + period - 1) / period);
+                          xasprintf("%" PRIu64 " %" PRIu64, b->quota, period));
+        reading->vcpus = periods_in_quota(b);
         reading->out.has_cpu_cap = true;
         reading->out.cpu_cap =
-            (uint32_t)clamped(quota * PERCENT / period, 1, UINT32_MAX);
-    } else if (cpu->quota < 0 && reading->update) {
+            (uint32_t)clamped(b->quota * PERCENT / period, 1, UINT32_MAX);
+    } else if ((cpu->quota || cpu->period) &&
+               (reading->update || period != PERIOD_DEFAULT)) {
         oci_resources_set(reading, "cpu.max",
                           xasprintf("max %" PRIu64, period));
         reading->out.has_cpu_cap = true;
     }
     if (cpu->has_burst)
         set_number(reading, "cpu.max.burst", cpu->burst);
+    reading->out.bandwidth = *b;
 }
 
 static int apply_cpu(const struct oci_path *path, struct oci_reading *reading,
                      const struct cpu_limits *cpu, struct err *e)
 {
     const struct oci_path idle_at = {.up = path, .name = "idle"};
+    const struct oci_bandwidth b = merged(&reading->out.bandwidth, cpu);
 
-    if (check_bandwidth(path, reading, cpu, e) < 0)
+    if (check_bandwidth(path, cpu, &b, e) < 0)
         return -e->code;
     if (cpu->idle && cpu->shares)
         return oci_fail(&idle_at, e, EINVAL,
@@ -241,7 +252,7 @@ static int apply_cpu(const struct oci_path *path, struct oci_reading *reading,
         set_number(reading, "cpu.idle", cpu->idle);
     if (cpu->shares)
         set_weight(reading, cpu->shares);
-    set_bandwidth(reading, cpu);
+    set_bandwidth(reading, cpu, &b);
     if (cpu->cpus && *cpu->cpus)
         oci_resources_set(reading, "cpuset.cpus", xstrdup(cpu->cpus));
     if (cpu->mems && *cpu->mems)
@@ -498,6 +509,7 @@ int oci_take_resources(const struct oci_path *path, struct json_object *value,
     config->vcpus = reading.vcpus;
     config->cpu_weight = reading.out.cpu_weight;
     config->cpu_cap = reading.out.cpu_cap;
+    config->bandwidth = reading.out.bandwidth;
     config->container.cgroup = reading.out.cgroup;
     config->container.device_rules = reading.devices;
     reading.out.cgroup = (struct spec_setting_list){.n = 0};
@@ -507,9 +519,11 @@ int oci_take_resources(const struct oci_path *path, struct json_object *value,
 }
 
 int oci_read_update(const struct oci_path *path, struct json_object *value,
+                    const struct oci_bandwidth *before,
                     struct oci_resources *resources_out, struct err *e)
 {
-    struct oci_reading reading = {.update = true};
+    struct oci_reading reading = {.update = true,
+                                  .out = {.bandwidth = *before}};
 
     if (read_resources(path, value, &reading, e) < 0)
         return -e->code;

@@ -27,6 +27,7 @@ oci_take oci_take_seccomp;
 
 /* The resources of an update; resources_out is written on success only. */
 int oci_read_update(const struct oci_path *path, struct json_object *value,
+                    const struct oci_bandwidth *before,
                     struct oci_resources *resources_out, struct err *e);
 
 /* When there are hooks: what their state says of the whole document. */

@@ -72,6 +72,7 @@ static int prepare(struct task *task, struct creation *creation, struct err *e)
         .memory_max = creation->config.memory_max,
         .cpu_weight = creation->config.cpu_weight,
         .cpu_cap = creation->config.cpu_cap,
+        .bandwidth = creation->config.bandwidth,
     };
     if (creation->config.container.process.terminal != request->terminal)
         return err_set(e, EINVAL,

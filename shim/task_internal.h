@@ -95,6 +95,7 @@ struct share {
     uint64_t memory_max;
     uint32_t cpu_weight;
     uint32_t cpu_cap;
+    struct oci_bandwidth bandwidth;
 };
 
 struct task {

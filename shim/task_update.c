@@ -87,6 +87,7 @@ static void cgroup_updated(void *context, const struct proto_message *reply,
             share->cpu_weight = r->cpu_weight;
         if (r->has_cpu_cap)
             share->cpu_cap = r->cpu_cap;
+        share->bandwidth = r->bandwidth;
     }
     update_end(update, why);
 }
@@ -123,7 +124,7 @@ static void domain_updated(void *context, const struct packet *reply,
     update_cgroup(update);
 }
 
-static int parse_resources(const Wellknown__Any *any,
+static int parse_resources(const struct task *task, const Wellknown__Any *any,
                            struct oci_resources *resources_out, struct err *e)
 {
     const char *type;
@@ -139,7 +140,7 @@ static int parse_resources(const Wellknown__Any *any,
         return err_set(e, EFBIG, "resources of more than %d bytes",
                        OCI_CONFIG_MAX);
     return oci_parse_resources((const char *)any->value.data, any->value.len,
-                               resources_out, e);
+                               &task->share.bandwidth, resources_out, e);
 }
 
 /* One after the other: undoing needs to know what there was. */
@@ -158,7 +159,7 @@ void task_update(struct task *task, const Task__UpdateRequest *request,
     if (task->updating)
         (void)err_set(&e, EBUSY, "another update is under way");
     else
-        (void)parse_resources(request->resources, &update->resources, &e);
+        (void)parse_resources(task, request->resources, &update->resources, &e);
     if (e.code) {
         bool others = task->updating;
 

@@ -59,10 +59,11 @@ static void try_process(const char *json, size_t n)
 
 static void try_resources(const char *json, size_t n)
 {
+    const struct oci_bandwidth before = {.quota = 50000, .period = 20000};
     struct oci_resources resources;
     struct err e = ERR_INIT;
 
-    if (oci_parse_resources(json, n, &resources, &e) < 0) {
+    if (oci_parse_resources(json, n, &before, &resources, &e) < 0) {
         must_be_about(&e, "resources: ");
         return;
     }

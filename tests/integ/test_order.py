@@ -343,6 +343,23 @@ def an_update_of_the_guest_only(host, puppet, c):
 
 
 @with_puppet
+def an_update_goes_on_from_the_last(host, puppet, c):
+    def update(**cpu):
+        c.call("Update", resources={
+            "type_url": RESOURCES,
+            "value": json.dumps({"cpu": cpu}).encode()})
+        return puppet.bodies[-1][1]
+    up(c)
+    assert text("20000 50000") in update(quota=20000, period=50000)
+    assert text("40000 50000") in update(quota=40000)
+    puppet.answers = {"guest UPDATE": 12}
+    with failing(8, "update"):
+        update(quota=1000)
+    puppet.answers.clear()
+    assert text("40000 10000") in update(period=10000)
+
+
+@with_puppet
 def one_update_at_a_time(host, puppet, c):
     up(c)
     puppet.answers["guest UPDATE"] = None

@@ -135,6 +135,10 @@ def update_cpu(world):
     update(container, cpu={"quota": 30000, "period": 60000, "shares": 1024})
     same("them", (value(container, "cpu.max"),
                   value(container, "cpu.weight")), ("30000 60000", "39"))
+    update(container, cpu={"quota": 15000})
+    same("the period of before", value(container, "cpu.max"), "15000 60000")
+    update(container, cpu={"period": 30000})
+    same("the quota of before", value(container, "cpu.max"), "15000 30000")
 
 
 @case("runc update.bats: pids", "a new limit of processes holds at once",

@@ -39,8 +39,9 @@ static const struct {
     {"{\"pids\":{\"limit\":-1}}", "", "pids.max=max"},
     {"{\"cpu\":{\"shares\":1024}}", "cpu.weight=39", NULL},
     {"{\"cpu\":{\"quota\":-1}}", "", "cpu.max=max 100000"},
-    {"{\"cpu\":{\"quota\":-1,\"period\":50000}}", "", "cpu.max=max 50000"},
-    {"{\"cpu\":{\"period\":100000,\"shares\":2}}", "cpu.weight=1", NULL},
+    {"{\"cpu\":{\"quota\":-1,\"period\":50000}}", "cpu.max=max 50000", NULL},
+    {"{\"cpu\":{\"period\":100000,\"shares\":2}}", "cpu.weight=1",
+     "cpu.weight=1|cpu.max=max 100000"},
     {"{\"cpu\":{\"quota\":5000,\"burst\":4000}}",
      "cpu.max=5000 100000|cpu.max.burst=4000",
      "cpu.max.burst=0|cpu.max=5000 100000|cpu.max.burst=4000"},
@@ -62,6 +63,8 @@ static const struct {
     {"{\"devices\":[{\"allow\":true,\"access\":\"rwm\"}]}", "", NULL},
 };
 
+static const struct oci_bandwidth never = {.quota = 0, .period = 0};
+
 static void translates_resources(void **state)
 {
     (void)state;
@@ -80,7 +83,8 @@ static void translates_resources(void **state)
         free(text);
         oci_config_clear(&config);
         json_object_put(tree);
-        assert_ok(oci_parse_resources(json, strlen(json), &resources, &e), e);
+        assert_ok(
+            oci_parse_resources(json, strlen(json), &never, &resources, &e), e);
         text = settings_text(&resources.cgroup);
         assert_string_equal(text, update ? update : translations[i].at_start);
         free(text);
@@ -121,9 +125,9 @@ static void tells_what_the_domain_gets(void **state)
         struct oci_resources r;
         struct err e = ERR_INIT;
 
-        assert_ok(
-            oci_parse_resources(cases[i].json, strlen(cases[i].json), &r, &e),
-            e);
+        assert_ok(oci_parse_resources(cases[i].json, strlen(cases[i].json),
+                                      &never, &r, &e),
+                  e);
         assert_int_equal(r.memory_max, cases[i].memory_max);
         assert_int_equal(r.check_memory, cases[i].check_memory);
         assert_int_equal(r.cpu_weight, cases[i].cpu_weight);
@@ -131,6 +135,59 @@ static void tells_what_the_domain_gets(void **state)
         assert_int_equal(r.cpu_cap, cases[i].cpu_cap);
         oci_resources_clear(&r);
     }
+}
+
+/* As with runc: of quota and period what an update does not give stays. */
+static void keeps_the_other_half_of_bandwidth(void **state)
+{
+    static const struct {
+        struct oci_bandwidth before;
+        const char *cpu;
+        const char *max; /* "": not written */
+        uint32_t cap;
+        struct oci_bandwidth after;
+    } cases[] = {
+        {{20000, 50000}, "\"quota\":40000", "40000 50000", 80, {40000, 50000}},
+        {{20000, 50000},
+         "\"period\":10000",
+         "20000 10000",
+         200,
+         {20000, 10000}},
+        {{20000, 50000},
+         "\"quota\":0,\"period\":100000",
+         "20000 100000",
+         20,
+         {20000, 100000}},
+        {{20000, 50000}, "\"quota\":-1", "max 50000", 0, {0, 50000}},
+        {{20000, 50000}, "\"quota\":0", "", 0, {20000, 50000}},
+        {{20000, 50000}, "\"shares\":2", "", 0, {20000, 50000}},
+        {{20000, 0}, "\"quota\":40000", "40000 100000", 40, {40000, 0}},
+        {{0, 0}, "\"period\":50000", "max 50000", 0, {0, 50000}},
+        {{0, 50000}, "\"quota\":5000", "5000 50000", 10, {5000, 50000}},
+        {{0, 0}, "\"period\":100000", "max 100000", 0, {0, 100000}},
+    };
+    const struct oci_bandwidth wide = {.quota = 2000000, .period = 100000};
+    const char *narrow = "{\"cpu\":{\"period\":1000}}";
+    struct oci_resources r;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_free_ char *json = xasprintf("{\"cpu\":{%s}}", cases[i].cpu);
+
+        assert_ok(
+            oci_parse_resources(json, strlen(json), &cases[i].before, &r, &e),
+            e);
+        assert_string_equal(setting_of(&r.cgroup, "cpu.max"), cases[i].max);
+        assert_int_equal(r.has_cpu_cap, cases[i].max[0] != '\0');
+        assert_int_equal(r.cpu_cap, cases[i].cap);
+        assert_int_equal(r.bandwidth.quota, cases[i].after.quota);
+        assert_int_equal(r.bandwidth.period, cases[i].after.period);
+        oci_resources_clear(&r);
+    }
+    assert_int_equal(oci_parse_resources(narrow, strlen(narrow), &wide, &r, &e),
+                     -EINVAL);
+    assert_said(e, EINVAL, "cpu.period: quota must be at most 512 periods");
 }
 
 /* Of two numbers of shares, the larger never gets the smaller weight. */
@@ -145,7 +202,7 @@ static void weighs_monotonously(void **state)
         struct oci_resources r;
         struct err e = ERR_INIT;
 
-        assert_ok(oci_parse_resources(json, strlen(json), &r, &e), e);
+        assert_ok(oci_parse_resources(json, strlen(json), &never, &r, &e), e);
         assert_true(r.cpu_weight >= last && r.cpu_weight > 0);
         last = r.cpu_weight;
         oci_resources_clear(&r);
@@ -177,7 +234,6 @@ static void refuses_resources_that_make_no_sense(void **state)
         {"{\"cpu\":{\"idle\":1,\"shares\":5}}", EINVAL, "cpu.idle: must not"},
         {"{\"cpu\":{\"quota\":5000,\"burst\":5001}}", EINVAL, "cpu.burst: "},
         {"{\"cpu\":{\"burst\":-1}}", EINVAL, "cpu.burst: must be an integer"},
-        {"{\"cpu\":{\"period\":50000}}", EINVAL, "cpu.period: needs quota"},
         {"{\"cpu\":{\"cpus\":\"all\"}}", EINVAL, "cpu.cpus: must be a list"},
         {"{\"cpu\":{\"mems\":\"0\\n\"}}", EINVAL, "cpu.mems: must be a list"},
         {"{\"cpu\":{\"mems\":\"0\\u0000\"}}", EINVAL, "cpu.mems: must not"},
@@ -222,8 +278,8 @@ static void refuses_resources_that_make_no_sense(void **state)
         struct oci_resources r;
         struct err e = ERR_INIT;
 
-        if (oci_parse_resources(cases[i].json, strlen(cases[i].json), &r, &e) ==
-            0)
+        if (oci_parse_resources(cases[i].json, strlen(cases[i].json), &never,
+                                &r, &e) == 0)
             fail_msg("accepted: %s", cases[i].json);
         assert_said(e, cases[i].code, cases[i].words);
         assert_true(strncmp(e.text, "resources: ", 11) == 0);
@@ -246,7 +302,7 @@ static void bounds_lists_of_limits(void **state)
         fprintf(out, "%s\"a.%d\":\"\"", i ? "," : "", i);
     fprintf(out, "}}");
     fclose(out);
-    assert_int_equal(oci_parse_resources(text, n, &r, &e), -EINVAL);
+    assert_int_equal(oci_parse_resources(text, n, &never, &r, &e), -EINVAL);
     assert_said(e, EINVAL, "must be at most 256 limits");
     free(text);
     out = open_memstream(&text, &n);
@@ -255,7 +311,7 @@ static void bounds_lists_of_limits(void **state)
         fprintf(out, ",{\"allow\":true}");
     fprintf(out, "]}");
     fclose(out);
-    assert_int_equal(oci_parse_resources(text, n, &r, &e), -EINVAL);
+    assert_int_equal(oci_parse_resources(text, n, &never, &r, &e), -EINVAL);
     assert_said(e, EINVAL, "devices: must have at most 245 entries");
     free(text);
 }
@@ -363,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(translates_resources),
         cmocka_unit_test(tells_what_the_domain_gets),
+        cmocka_unit_test(keeps_the_other_half_of_bandwidth),
         cmocka_unit_test(weighs_monotonously),
         cmocka_unit_test(refuses_resources_that_make_no_sense),
         cmocka_unit_test(bounds_lists_of_limits),
