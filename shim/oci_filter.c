@@ -130,6 +130,7 @@ static bool forbids_by_default(uint32_t action)
     switch (action & SECCOMP_RET_ACTION_FULL) {
     case SECCOMP_RET_ALLOW:
     case SECCOMP_RET_LOG:
+    case SECCOMP_RET_TRACE:
         return false;
     }
     return action != SCMP_ACT_ERRNO(ENOSYS);

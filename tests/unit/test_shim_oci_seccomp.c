@@ -286,6 +286,11 @@ static void answers_enosys_to_newer_calls_only(void **state)
     ANSWERS("{\"defaultAction\":\"SCMP_ACT_LOG\",\"syscalls\":[{\"names\":"
             "[\"read\"],\"action\":\"SCMP_ACT_ERRNO\"}]}",
             {__NR_read, {0}, FAILS(EPERM)}, {600, {0}, SECCOMP_RET_LOG});
+    /* Who traces decides about all of them. */
+    ANSWERS("{\"defaultAction\":\"SCMP_ACT_TRACE\",\"syscalls\":[{\"names\":"
+            "[\"read\"],\"action\":\"SCMP_ACT_ALLOW\"}]}",
+            {__NR_read, {0}, SECCOMP_RET_ALLOW},
+            {600, {0}, SECCOMP_RET_TRACE | EPERM});
 }
 
 #define SYSCALLS(rule) \
