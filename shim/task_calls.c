@@ -170,6 +170,18 @@ static void kill_late(void *context)
                     domain_killed, task);
 }
 
+/* By default, of a process that has no handler for it. */
+static bool signal_ends(uint32_t signal)
+{
+    static const uint32_t others[] = {SIGCHLD, SIGCONT, SIGURG,  SIGWINCH,
+                                      SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (signal == others[i])
+            return false;
+    return true;
+}
+
 void task_kill(struct task *task, const Task__KillRequest *request,
                struct call *call)
 {
@@ -192,8 +204,8 @@ void task_kill(struct task *task, const Task__KillRequest *request,
     message.body.signal.container = task->id;
     message.body.signal.exec = process->exec;
     message.body.signal.signal = request->signal;
-    if (process->state == TASK_CREATED) {
-        /* It has no handler yet, so that any signal is its end. */
+    if (process->state == TASK_CREATED && signal_ends(request->signal)) {
+        /* A pid namespace would keep it from its first process. */
         task_init_ended(task, 128 + request->signal);
         message.body.signal.signal = SIGKILL;
         task_simple_request(task, &message, "kill", call);

@@ -242,6 +242,19 @@ def kill_of_an_ended_process_is_not_found(host):
 
 
 @test
+def signals_that_end_nobody_leave_a_created_task(host):
+    c = sh(host, "echo up; exit 3")
+    c.start_shim()
+    c.create()
+    for name in ("WINCH", "CHLD", "CONT", "URG", "TSTP", "STOP", "CONT"):
+        c.call("Kill", signal=getattr(signal, "SIG" + name))
+        assert c.status() == CREATED, name
+    c.call("Start")
+    assert c.wait() == 3
+    c.finish()
+
+
+@test
 def pids_are_told_while_the_task_exists(host):
     c = sh(host, "sleep 1000 & sleep 1000 & echo up; wait")
     c.start_shim()
