@@ -12,11 +12,11 @@
 #define CONSOLE_MAX 65535 /* struct winsize has 16 bits */
 
 #define PROCESS(member) .offset = offsetof(struct spec_process, member)
-#define CAPABILITY_SET(set)                                      \
-    {                                                            \
-        .name = #set, .kind = OCI_TAKE, .type = json_type_array, \
-        .take = take_capability_set,                             \
-        .offset = offsetof(struct spec_capabilities, set)        \
+#define CAPABILITY_SET(set)                                                \
+    {                                                                      \
+        .name = #set, .kind = OCI_TAKE, .type = json_type_array,           \
+        .take = take_capability_set, .why = "unknown names are warned of", \
+        .offset = offsetof(struct spec_capabilities, set)                  \
     }
 
 static const struct {
@@ -111,6 +111,8 @@ static int take_rlimits(const struct oci_path *path, struct json_object *value,
     return oci_read_list(path, value, SPEC_RLIMITS_MAX, take_rlimit, object, e);
 }
 
+/* A client may know more of them than we do. The specification asks for a
+ * warning, and to go without. */
 static int take_capability(const struct oci_path *path,
                            struct json_object *value, void *object,
                            struct err *e)
@@ -125,9 +127,9 @@ static int take_capability(const struct oci_path *path,
     if (strncmp(name, prefix, strlen(prefix)) == 0)
         number = capng_name_to_capability(name + strlen(prefix));
     if (number < 0 || number > 63)
-        return oci_fail(path, e, EINVAL,
-                        "must be the name of a capability of Linux");
-    *set |= UINT64_C(1) << number;
+        oci_warn(path, "not the name of a capability of Linux, ignored");
+    else
+        *set |= UINT64_C(1) << number;
     return 0;
 }
 

@@ -269,6 +269,13 @@ static int take_field(const struct oci_path *path, struct json_object *value,
     return 0;
 }
 
+void oci_warn(const struct oci_path *path, const char *text)
+{
+    _cleanup_free_ char *where = path_text(path);
+
+    log_warn("%s: %s: %s", document(path), where, text);
+}
+
 /*
  * The specification forbids an error for a field that it does not know, and
  * we promise to drop nothing in silence: hence a warning.
@@ -287,9 +294,8 @@ static void warn_unknown(const struct oci_path *path, struct json_object *value,
             i++;
         if (i == table->n && unknown++ < UNKNOWN_MAX) {
             const struct oci_path at = {.up = path, .name = entry.key};
-            _cleanup_free_ char *where = path_text(&at);
 
-            log_warn("%s: %s: unknown field, ignored", document(path), where);
+            oci_warn(&at, "unknown field, ignored");
         }
     }
 }

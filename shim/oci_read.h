@@ -81,6 +81,9 @@ struct oci_table {
 int oci_fail(const struct oci_path *path, struct err *e, int code,
              const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Logs "config.json: path: text" as a warning. */
+void oci_warn(const struct oci_path *path, const char *text);
+
 /* JSON text of n bytes, within the bounds of oci.h. To be put by the caller. */
 int oci_read_json(const struct oci_path *path, const char *json, size_t n,
                   struct json_object **tree_out, struct err *e);
