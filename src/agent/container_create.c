@@ -166,6 +166,8 @@ static int create_all(struct agent *agent, const struct proto_create *create,
 /* What later processes need; the first has its own copy by now. */
 static void keep(struct container *c, struct spec_container *spec)
 {
+    const struct spec_process *first = &spec->process;
+
     c->kept = (struct spec_container){
         /* That of the network is everybody's, and not to be joined. */
         .namespaces =
@@ -176,8 +178,15 @@ static void keep(struct container *c, struct spec_container *spec)
         .personality = spec->personality,
         .seccomp_flags = spec->seccomp_flags,
         .seccomp = spec->seccomp,
-        .process = {.has_capabilities = spec->process.has_capabilities,
-                    .capabilities = spec->process.capabilities},
+        .process = {.has_capabilities = first->has_capabilities,
+                    .capabilities = first->capabilities,
+                    .has_oom_score_adj = first->has_oom_score_adj,
+                    .oom_score_adj = first->oom_score_adj,
+                    .has_io_priority = first->has_io_priority,
+                    .io_class = first->io_class,
+                    .io_priority = first->io_priority,
+                    .has_scheduler = first->has_scheduler,
+                    .scheduler = first->scheduler},
     };
     spec->uid_maps.v = NULL;
     spec->gid_maps.v = NULL;

@@ -321,6 +321,29 @@ static int check_exec(struct container *c, const struct proto_exec *exec,
     return 0;
 }
 
+/* What it does not say of these is the container's, as with runc. */
+static void inherit(struct spec_process *process,
+                    const struct spec_process *first)
+{
+    if (!process->has_capabilities) {
+        process->has_capabilities = first->has_capabilities;
+        process->capabilities = first->capabilities;
+    }
+    if (!process->has_oom_score_adj) {
+        process->has_oom_score_adj = first->has_oom_score_adj;
+        process->oom_score_adj = first->oom_score_adj;
+    }
+    if (!process->has_io_priority) {
+        process->has_io_priority = first->has_io_priority;
+        process->io_class = first->io_class;
+        process->io_priority = first->io_priority;
+    }
+    if (!process->has_scheduler) {
+        process->has_scheduler = first->has_scheduler;
+        process->scheduler = first->scheduler;
+    }
+}
+
 static int spawn(struct exec *x, const struct proto_exec *exec,
                  struct streams *stdio, struct err *e)
 {
@@ -340,10 +363,7 @@ static int spawn(struct exec *x, const struct proto_exec *exec,
     };
     int ends[2], r;
 
-    if (!process.has_capabilities) {
-        process.has_capabilities = c->kept.process.has_capabilities;
-        process.capabilities = c->kept.process.capabilities;
-    }
+    inherit(&process, &c->kept.process);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return err_errno(e, "make a socket pair");
     x->sync = ends[0];

@@ -76,6 +76,48 @@ static void test_process_settings(void **state)
     finish();
 }
 
+/* As with runc: what it does not say of these is the container's; its limits,
+ * its umask and its user are not. */
+static void test_inherited_of_the_container(void **state)
+{
+    static const char script[] = "cat /proc/self/oom_score_adj; "
+                                 "cut -d ' ' -f 19 /proc/self/stat; "
+                                 "ionice; umask; grep CapBnd "
+                                 "/proc/self/status";
+    struct proto_create create = rig_create("web1", "exec sleep 600");
+    struct spec_process *p = &create.container.process;
+    struct proto_exec exec = rig_exec("web1", "one", script);
+    char output[256];
+
+    (void)state;
+    p->has_oom_score_adj = true;
+    p->oom_score_adj = 500;
+    p->has_scheduler = true;
+    p->scheduler.nice = 7;
+    p->has_io_priority = true;
+    p->io_class = 2;
+    p->io_priority = 6;
+    p->has_umask = true;
+    p->umask = 077;
+    p->has_capabilities = true;
+    p->capabilities.bounding = 2;
+    begin(&create);
+    assert_int_equal(run_script(script, output, sizeof(output)), 0);
+    assert_string_equal(output, "500\n7\nbest-effort: prio 6\n0022\n"
+                                "CapBnd:\t0000000000000002\n");
+    p = &exec.process;
+    p->has_oom_score_adj = true;
+    p->oom_score_adj = 0;
+    p->has_scheduler = true;
+    p->has_io_priority = true;
+    p->io_class = 3;
+    p->has_capabilities = true;
+    assert_int_equal(run(&exec, output, sizeof(output)), 0);
+    assert_string_equal(output, "0\n0\nidle\n0022\n"
+                                "CapBnd:\t0000000000000000\n");
+    finish();
+}
+
 /* Nothing of the agent is in it: no descriptor, no mask, no limit. */
 static void test_nothing_inherited(void **state)
 {
@@ -377,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_same_world, clean),
         cmocka_unit_test_teardown(test_process_settings, clean),
+        cmocka_unit_test_teardown(test_inherited_of_the_container, clean),
         cmocka_unit_test_teardown(test_nothing_inherited, clean),
         cmocka_unit_test_teardown(test_streams, clean),
         cmocka_unit_test_teardown(test_end_follows_last_holder, clean),
