@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,49 +33,26 @@ static const struct {
 /* A hook under way. */
 struct run {
     pid_t pid;
-    int pidfd;  /* readable when it has ended */
-    int output; /* read end, -1 when there is no more */
+    int pidfd;        /* readable when it has ended */
+    int input;        /* write end, -1 when all was written, or none is read */
+    const char *left; /* of the state; borrowed */
+    int output;       /* read end, -1 when there is no more */
     char said[SAID_MAX + 1];
     size_t n;
 };
 
-/* A file, so that a hook that reads nothing keeps nobody waiting. */
-static int make_state(enum hooks_when when, const char *members, int *fd_out,
-                      struct err *e)
-{
-    _cleanup_free_ char *text =
-        xasprintf("{\"status\":\"%s\",\"pid\":%d%s%s}", moments[when].status,
-                  (int)getpid(), *members ? "," : "", members);
-    _cleanup_fd_ int fd = memfd_create("state", MFD_CLOEXEC);
-    size_t size = strlen(text), done = 0;
-
-    if (fd < 0)
-        return err_errno(e, "make the file of the state");
-    while (done < size) {
-        ssize_t n = write(fd, text + done, size - done);
-
-        if (n < 0)
-            return err_errno(e, "write the state");
-        done += (size_t)n;
-    }
-    if (lseek(fd, 0, SEEK_SET) < 0)
-        return err_errno(e, "rewind the state");
-    *fd_out = steal_fd(&fd);
-    return 0;
-}
-
 /* In the child. What cannot be done is said where the hook's words go. */
 static _Noreturn void become_hook(const struct spec_hook *hook,
                                   const struct string_list *usual_env, int root,
-                                  int state, int output)
+                                  int input, int output)
 {
     struct string_list only_path = {.v = (char **)&hook->path, .n = 1};
     char **args = process_vector(hook->args.n ? &hook->args : &only_path);
-    char **env =
-        process_vector(hook->env.n > 0 || !usual_env ? &hook->env : usual_env);
+    char **env = process_vector(hook->env.n > 0 ? &hook->env : usual_env);
 
+    (void)signal(SIGPIPE, SIG_DFL);
     /* A group of its own, so that all of it can be killed. */
-    if (setsid() >= 0 && dup2(state, STDIN_FILENO) >= 0 &&
+    if (setsid() >= 0 && dup2(input, STDIN_FILENO) >= 0 &&
         dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0 &&
         (root < 0 || (fchdir(root) == 0 && chroot(".") == 0)))
         (void)execve(hook->path, args, env);
@@ -84,28 +60,54 @@ static _Noreturn void become_hook(const struct spec_hook *hook,
     _exit(EXIT_NOT_RUN);
 }
 
-static int start(const struct spec_hook *hook,
-                 const struct string_list *usual_env, int root, int state,
-                 struct run *run, struct err *e)
+/* One end does not block: that of this process. */
+static int make_pipe(int ends[2], int ours, struct err *e)
 {
-    _cleanup_fd_ int ours = -1;
-    _cleanup_fd_ int theirs = -1;
-    int ends[2];
-
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_errno(e, "make a pipe");
-    ours = ends[0];
-    theirs = ends[1];
-    if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+    if (fcntl(ends[ours], F_SETFL, O_NONBLOCK) < 0)
         return err_errno(e, "prepare a pipe");
-    run->pid = fork();
-    if (run->pid < 0)
-        return err_errno(e, "make a process");
-    if (run->pid == 0)
-        become_hook(hook, usual_env, root, state, theirs);
-    run->output = steal_fd(&ours);
+    return 0;
+}
+
+static int start(const struct spec_hook *hook,
+                 const struct string_list *usual_env, int root, struct run *run,
+                 struct err *e)
+{
+    enum { READ_END, WRITE_END };
+    int input[2] = {-1, -1}, output[2] = {-1, -1};
+    int r = make_pipe(input, WRITE_END, e);
+
+    if (r == 0)
+        r = make_pipe(output, READ_END, e);
+    if (r == 0) {
+        run->pid = fork();
+        if (run->pid < 0)
+            r = err_errno(e, "make a process");
+        if (run->pid == 0)
+            become_hook(hook, usual_env, root, input[READ_END],
+                        output[WRITE_END]);
+    }
+    close_fd(&input[READ_END]);
+    close_fd(&output[WRITE_END]);
+    run->input = input[WRITE_END];
+    run->output = output[READ_END];
+    if (r < 0)
+        return r;
     run->pidfd = (int)syscall(SYS_pidfd_open, run->pid, 0);
     return run->pidfd < 0 ? err_errno(e, "watch the process") : 0;
+}
+
+/* As much as it takes; it may also end without reading. */
+static void tell(struct run *run)
+{
+    size_t size = strlen(run->left);
+    ssize_t n = write(run->input, run->left, size);
+
+    if (n > 0)
+        run->left += n;
+    if (*run->left == '\0' || (n < 0 && errno != EAGAIN && errno != EINTR))
+        close_fd(&run->input);
 }
 
 /* Keeps the first bytes and throws the rest away, so that the hook goes on. A
@@ -134,7 +136,8 @@ static bool wait_until(struct run *run, int64_t deadline)
 {
     for (;;) {
         struct pollfd fds[] = {{.fd = run->pidfd, .events = POLLIN},
-                               {.fd = run->output, .events = POLLIN}};
+                               {.fd = run->output, .events = POLLIN},
+                               {.fd = run->input, .events = POLLOUT}};
         int64_t left = deadline - loop_now();
         int r = left > 0 ? poll(fds, ARRAY_SIZE(fds), (int)left) : 0;
 
@@ -142,6 +145,8 @@ static bool wait_until(struct run *run, int64_t deadline)
             continue;
         if (run->output >= 0)
             listen_to(run);
+        if (fds[2].revents)
+            tell(run);
         if (fds[0].revents || r < 0)
             return r > 0;
         if (r == 0 && loop_now() >= deadline)
@@ -164,6 +169,7 @@ static void finish(struct run *run, bool ended, int *status_out)
     if (run->output >= 0)
         listen_to(run);
     close_fd(&run->output);
+    close_fd(&run->input);
     close_fd(&run->pidfd);
     /* It goes into an error's text. */
     for (size_t i = 0; i < run->n; i++)
@@ -192,16 +198,17 @@ static int run_hook(const struct spec_hook *hook, enum hooks_when when,
 {
     int64_t begin = loop_now();
     int64_t own = begin + (int64_t)hook->timeout_s * 1000;
-    struct run run = {.pid = -1, .pidfd = -1, .output = -1};
-    _cleanup_fd_ int state = -1;
+    _cleanup_free_ char *state =
+        xasprintf("{\"status\":\"%s\",\"pid\":%d%s%s}", moments[when].status,
+                  (int)getpid(), *members ? "," : "", members);
+    struct run run = {
+        .pid = -1, .pidfd = -1, .input = -1, .output = -1, .left = state};
     int status, r;
     bool ended;
 
     if (hook->path[0] != '/')
         return err_set(e, EINVAL, "the path is not absolute");
-    r = make_state(when, members, &state, e);
-    if (r == 0)
-        r = start(hook, usual_env, root, state, &run, e);
+    r = start(hook, usual_env, root, &run, e);
     if (hook->timeout_s && own < deadline)
         deadline = own;
     ended = r == 0 && wait_until(&run, deadline);
@@ -220,10 +227,16 @@ int hooks_run(const struct spec_hook_list *hooks, enum hooks_when when,
               struct err *e)
 {
     int64_t deadline = loop_now() + moments[when].limit_ms;
+    int r = 0;
 
-    for (size_t i = 0; i < hooks->n; i++)
-        if (run_hook(&hooks->v[i], when, env, root, members, deadline, e) < 0)
-            return err_wrap(e, "%s hook %s", moments[when].name,
-                            hooks->v[i].path);
-    return 0;
+    /* Of one that ends without having read its state. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; r == 0 && i < hooks->n; i++) {
+        r = run_hook(&hooks->v[i], when, env, root, members, deadline, e);
+        if (r < 0)
+            (void)err_wrap(e, "%s hook %s", moments[when].name,
+                           hooks->v[i].path);
+    }
+    (void)signal(SIGPIPE, SIG_DFL);
+    return r;
 }

@@ -20,7 +20,8 @@ enum hooks_when { HOOKS_CREATE_CONTAINER, HOOKS_START_CONTAINER };
  * has but status and pid. root: a directory that becomes their root, or -1 for
  * the caller's own. The first that fails ends it, with its exit status and
  * what it said: ECANCELED, or ETIMEDOUT when it was killed for being late.
- * env: of those that have none of their own, as in runc, or NULL.
+ * env: of those that have none of their own, as in runc. The caller ignores
+ * no SIGPIPE.
  */
 int hooks_run(const struct spec_hook_list *hooks, enum hooks_when when,
               int root, const char *members, const struct string_list *env,

@@ -309,6 +309,17 @@ static const char **settle(const struct string_list *env)
     return settled;
 }
 
+struct string_list process_variables(const struct spec_process *p)
+{
+    _cleanup_free_ const char **settled = settle(&p->env);
+    struct string_list env = {.v = xcalloc(p->env.n, sizeof(*env.v))};
+
+    for (size_t i = 0; i < p->env.n; i++)
+        if (settled[i])
+            env.v[env.n++] = (char *)settled[i];
+    return env;
+}
+
 static void add_home(struct string_list *env, uint32_t uid)
 {
     _cleanup_free_ char *directory = find_home(uid);
@@ -321,19 +332,18 @@ static void add_home(struct string_list *env, uint32_t uid)
 struct string_list process_environment(const struct spec_process *p)
 {
     static const char home[] = "HOME=";
-    _cleanup_free_ const char **settled = settle(&p->env);
+    struct string_list given = process_variables(p);
     struct string_list env = {NULL, 0};
     bool has_home = false;
 
-    for (size_t i = 0; i < p->env.n; i++) {
-        if (!settled[i])
-            continue;
-        has_home = has_home || strncmp(settled[i], home, strlen(home)) == 0;
-        if (strcmp(settled[i], home) == 0)
+    for (size_t i = 0; i < given.n; i++) {
+        has_home = has_home || strncmp(given.v[i], home, strlen(home)) == 0;
+        if (strcmp(given.v[i], home) == 0)
             add_home(&env, p->uid);
         else
-            string_list_add(&env, settled[i]);
+            string_list_add(&env, given.v[i]);
     }
+    free(given.v);
     if (!has_home)
         add_home(&env, p->uid);
     return env;

@@ -53,6 +53,10 @@ int process_execute(const struct spec_process *p,
                     const struct process_seal *seal, const char *program,
                     const struct string_list *env, struct err *e);
 
+/* What env says, each variable once. Its strings are env's; .v is the
+ * caller's. */
+struct string_list process_variables(const struct spec_process *p);
+
 /* The environment to run with: env, and HOME from /etc/passwd if missing. */
 struct string_list process_environment(const struct spec_process *p);
 

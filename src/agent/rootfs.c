@@ -15,6 +15,7 @@
 #include "image.h"
 #include "mount.h"
 #include "mounts.h"
+#include "process.h"
 
 /* A /dev of the user's own stays as it is. */
 static int make_devices(const struct spec_container *spec, int root,
@@ -104,19 +105,45 @@ int rootfs_limit_devices(const struct spec_container *spec, const char *cgroup,
     return device_filter_attach(fd, &spec->device_rules, e);
 }
 
+static int run_create_hooks(const struct spec_container *spec, int root,
+                            struct err *e)
+{
+    struct string_list env = process_variables(&spec->process);
+    int r = hooks_run(&spec->create_container_hooks, HOOKS_CREATE_CONTAINER,
+                      root, spec->hook_state, &env, e);
+
+    free(env.v);
+    return r;
+}
+
 static int fill_root(const struct spec_container *spec, int root,
                      const char *terminal, const char *cgroup, struct err *e)
 {
-    _cleanup_fd_ int cwd = -1;
     int r = mounts_make(spec, root, cgroup, e);
 
     if (r == 0)
         r = make_devices(spec, root, terminal, e);
-    if (r == 0 && spec->process.cwd[0])
+    if (r == 0 && !(spec->namespaces & CLONE_NEWUSER))
+        r = rootfs_limit_devices(spec, cgroup, e);
+    return r < 0 ? r : run_create_hooks(spec, root, e);
+}
+
+/* What hooks may still write to, and processes may not. */
+static int close_root(const struct spec_container *spec, int root,
+                      struct err *e)
+{
+    _cleanup_fd_ int cwd = -1;
+    int r = 0;
+
+    if (spec->process.cwd[0])
         r = tree_make_directory(root, spec->process.cwd, &cwd, e);
     if (r == 0)
         r = mounts_close(spec, root, e);
-    return r < 0 ? r : protect_paths(spec, root, e);
+    if (r == 0)
+        r = protect_paths(spec, root, e);
+    if (r == 0 && spec->root_readonly)
+        r = mount_change(root, MS_RDONLY, e);
+    return r;
 }
 
 int rootfs_prepare(const struct spec_container *spec, const char *device,
@@ -155,13 +182,8 @@ int rootfs_enter(const struct spec_container *spec, const char *terminal,
     if (root < 0)
         return err_errno(e, "open %s", ROOTFS_ROOT);
     r = fill_root(spec, root, terminal, cgroup, e);
-    if (r == 0 && !(spec->namespaces & CLONE_NEWUSER))
-        r = rootfs_limit_devices(spec, cgroup, e);
     if (r == 0)
-        r = hooks_run(&spec->create_container_hooks, HOOKS_CREATE_CONTAINER,
-                      root, spec->hook_state, NULL, e);
-    if (r == 0 && spec->root_readonly)
-        r = mount_change(root, MS_RDONLY, e);
+        r = close_root(spec, root, e);
     if (r == 0)
         r = change_root(root, e);
     if (r == 0 && spec->root_propagation &&

@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 
 #include "src/agent/priority.h"
 #include "src/agent/seccomp.h"
@@ -32,6 +33,10 @@ static void fill(const char *tree)
         {"killed", "#!/bin/sh\nkill -9 $$\n"},
         {"behind", "#!/bin/sh\n(sleep 60 &)\nexit 0\n"},
         {"broken", "#!/no/such/interpreter\n"},
+        {"env", "#!/bin/sh\necho $A ${HOME-no home} >/dev/shm/env\n"},
+        {"writer", "#!/bin/sh\nset -e\n"
+                   "for i in etc kept masked; do echo x >/$i/state; done\n"},
+        {"listener", "#!/bin/sh\nread -r state\ntest \"$state\"\n"},
     };
     char path[PATH_MAX];
 
@@ -48,6 +53,8 @@ static void fill(const char *tree)
     (void)snprintf(path, sizeof(path), "%s/private", tree);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_int_equal(chown(path, 1000, 1000), 0);
+    (void)snprintf(path, sizeof(path), "%s/masked", tree);
+    assert_int_equal(mkdir(path, 0755), 0);
     (void)snprintf(path, sizeof(path), "%s/etc/passwd", tree);
     assert_int_equal(chmod(path, 0600), 0);
 }
@@ -378,6 +385,57 @@ static void test_hooks(void **state)
                     "container's\n/\n");
 }
 
+/* Without an environment of its own a hook has that of the process, and not
+ * yet its HOME. */
+static void test_hook_environment(void **state)
+{
+    struct proto_create create = rig_create("web1", "cat /dev/shm/env");
+    struct spec_container *c = &create.container;
+
+    (void)state;
+    c->hook_state = xstrdup(members);
+    string_list_add(&c->process.env, "A=first");
+    string_list_add(&c->process.env, "A=last");
+    (void)add_hook(&c->create_container_hooks, "/env", 0);
+    expect(&create, "last no home\n");
+}
+
+/* What is closed to the container is open to the hook before. */
+static void test_hook_before_paths_close(void **state)
+{
+    struct proto_create create =
+        rig_create("web1", "cat /etc/state /kept/state; ls /masked");
+    struct spec_container *c = &create.container;
+
+    (void)state;
+    c->hook_state = xstrdup(members);
+    string_list_add(&c->readonly_paths, "/etc");
+    string_list_add(&c->masked_paths, "/masked");
+    rig_add_mount(c, "tmpfs", "tmpfs", "/kept", MS_RDONLY, "");
+    (void)add_hook(&c->create_container_hooks, "/writer", 0);
+    expect(&create, "x\nx\n");
+}
+
+/* The limits of a process hold for its hooks, not for what they are told. */
+static void test_hook_in_small_limits(void **state)
+{
+    struct proto_create create = rig_create("web1", "ulimit -f; ulimit -n");
+    struct spec_container *c = &create.container;
+    static const struct spec_rlimit small[] = {
+        {.resource = RLIMIT_FSIZE, .soft = 0, .hard = 0},
+        {.resource = RLIMIT_NOFILE, .soft = 12, .hard = 12},
+    };
+
+    (void)state;
+    c->hook_state = xstrdup(members);
+    c->process.rlimits.v = xcalloc(2, sizeof(small[0]));
+    memcpy(c->process.rlimits.v, small, sizeof(small));
+    c->process.rlimits.n = 2;
+    (void)add_hook(&c->start_container_hooks, "/behind", 0);
+    (void)add_hook(&c->start_container_hooks, "/listener", 0);
+    expect(&create, "0\n12\n");
+}
+
 /* All of a long state arrives, and one that is not read keeps nobody. */
 static void test_long_state(void **state)
 {
@@ -451,6 +509,9 @@ int main(void)
         cmocka_unit_test(test_private_cwd),
         cmocka_unit_test(test_private_passwd),
         cmocka_unit_test(test_hooks),
+        cmocka_unit_test(test_hook_environment),
+        cmocka_unit_test(test_hook_before_paths_close),
+        cmocka_unit_test(test_hook_in_small_limits),
         cmocka_unit_test(test_long_state),
         cmocka_unit_test(test_failed_hooks),
     };
