@@ -53,7 +53,7 @@ static int enter_userns(const struct child *child, struct err *e)
     if (r == 0)
         r = rootfs_limit_devices(spec, child->cgroup, e);
     if (r == 0)
-        r = process_set_limits(&spec->process, e);
+        r = process_allow_limits(&spec->process, e);
     return r < 0 ? r : userns_leave(spec, e);
 }
 

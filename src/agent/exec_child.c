@@ -52,7 +52,7 @@ static int join(const struct exec_child *child, struct err *e)
 
     /* In a user namespace it may not raise them any more. */
     if (r == 0 && (child->namespaces & CLONE_NEWUSER))
-        r = process_set_limits(child->process, e);
+        r = process_allow_limits(child->process, e);
     if (r == 0 && setns(PLACE_FIRST, (int)child->namespaces) < 0)
         r = err_errno(e, "join the container's namespaces");
     return r;

@@ -34,18 +34,45 @@ int process_set_oom_score(const struct spec_process *p, struct err *e)
                                   e);
 }
 
-int process_set_limits(const struct spec_process *p, struct err *e)
+static int set_limit(const struct spec_rlimit *l, const struct rlimit *limit,
+                     struct err *e)
 {
-    for (size_t i = 0; i < p->rlimits.n; i++) {
-        const struct spec_rlimit *l = &p->rlimits.v[i];
-        struct rlimit limit = {.rlim_cur = l->soft, .rlim_max = l->hard};
-
-        if (setrlimit((int)l->resource, &limit) < 0)
-            return err_errno(e, "set resource limit %u to %llu/%llu",
-                             l->resource, (unsigned long long)l->soft,
-                             (unsigned long long)l->hard);
-    }
+    if (setrlimit((int)l->resource, limit) < 0)
+        return err_errno(e, "set resource limit %u to %llu/%llu", l->resource,
+                         (unsigned long long)l->soft,
+                         (unsigned long long)l->hard);
     return 0;
+}
+
+int process_allow_limits(const struct spec_process *p, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < p->rlimits.n; i++) {
+        const struct spec_rlimit *l = &p->rlimits.v[i];
+        struct rlimit limit;
+
+        if (getrlimit((int)l->resource, &limit) < 0)
+            return err_errno(e, "read resource limit %u", l->resource);
+        if (limit.rlim_max < l->hard) {
+            limit.rlim_max = l->hard;
+            r = set_limit(l, &limit, e);
+        }
+    }
+    return r;
+}
+
+static int set_limits(const struct spec_process *p, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < p->rlimits.n; i++) {
+        const struct spec_rlimit *l = &p->rlimits.v[i];
+        const struct rlimit limit = {.rlim_cur = l->soft, .rlim_max = l->hard};
+
+        r = set_limit(l, &limit, e);
+    }
+    return r;
 }
 
 static int last_capability(void)
@@ -165,7 +192,7 @@ int process_become(const struct spec_process *p,
     int r = set_scheduling(p, seal, e);
 
     if (r == 0)
-        r = process_set_limits(p, e);
+        r = set_limits(p, e);
     (void)umask(p->has_umask ? p->umask & 07777 : 0022);
     if (r < 0)
         return r;

@@ -32,9 +32,10 @@ struct process_seal process_seal_of(const struct spec_container *spec);
  */
 int process_set_oom_score(const struct spec_process *p, struct err *e);
 
-/* Of itself only what the guest's root user may; process_become() does it,
- * but not for who is in a user namespace by then and may not. */
-int process_set_limits(const struct spec_process *p, struct err *e);
+/* Raises the limits that process_become() is to set as far as only the guest's
+ * root user may: before a user namespace. They hold later, since what is done
+ * until then is not the process's. */
+int process_allow_limits(const struct spec_process *p, struct err *e);
 
 /*
  * Scheduler, limits, working directory, user and capabilities. Without

@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "src/agent/userns.h"
@@ -213,6 +214,29 @@ static void test_the_rest(void **state)
                     " 0 100000 65536\n200\n1\n");
 }
 
+/* They hold for the process, not for making its root, which copies and opens
+ * files; and may be wider than the agent's. */
+static void test_limits(void **state)
+{
+    static const struct spec_rlimit limits[] = {
+        {.resource = RLIMIT_NOFILE, .soft = 5, .hard = 8},
+        {.resource = RLIMIT_FSIZE, .soft = 0, .hard = 0},
+        {.resource = RLIMIT_CORE, .soft = 1024, .hard = RLIM_INFINITY},
+    };
+    struct proto_create create = create_mapped(
+        "ulimit -Sn; ulimit -Hn; ulimit -f; ulimit -Sc; ulimit -Hc; "
+        "test -s /bin/sh && echo fine");
+    struct spec_container *c = &create.container;
+
+    (void)state;
+    c->process.rlimits.v = xcalloc(ARRAY_SIZE(limits), sizeof(limits[0]));
+    c->process.rlimits.n = ARRAY_SIZE(limits);
+    memcpy(c->process.rlimits.v, limits, sizeof(limits));
+    rig_add_mount(c, "tmpfs", "tmpfs", "/bin", 0, "");
+    c->mounts.v[c->mounts.n - 1].copy_up = true;
+    expect(&create, "5\n8\n0\n2\nunlimited\nfine\n");
+}
+
 /* A later process has the same users, clocks, filter and personality, and
  * limits of its own. */
 static void test_exec(void **state)
@@ -345,11 +369,12 @@ static void test_refused_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),      cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_powers),   cmocka_unit_test(test_user),
-        cmocka_unit_test(test_terminal), cmocka_unit_test(test_the_rest),
-        cmocka_unit_test(test_exec),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_time),     cmocka_unit_test(test_refused_time),
+        cmocka_unit_test(test_map),          cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_powers),       cmocka_unit_test(test_user),
+        cmocka_unit_test(test_terminal),     cmocka_unit_test(test_the_rest),
+        cmocka_unit_test(test_limits),       cmocka_unit_test(test_exec),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_time),
+        cmocka_unit_test(test_refused_time),
     };
 
     return cmocka_run_group_tests_name("agent namespaces", tests, start_rig,
