@@ -158,24 +158,25 @@ static const struct {
     uint64_t flag;
     uint64_t attribute; /* of the mount */
     const char *option; /* of the file system */
+    const char *undo;   /* its opposite, when a remount takes it back */
 } mount_flags[] = {
-    {MS_RDONLY, MOUNT_ATTR_RDONLY, NULL},
-    {MS_NOSUID, MOUNT_ATTR_NOSUID, NULL},
-    {MS_NODEV, MOUNT_ATTR_NODEV, NULL},
-    {MS_NOEXEC, MOUNT_ATTR_NOEXEC, NULL},
-    {MS_NOATIME, MOUNT_ATTR_NOATIME, NULL},
-    {MS_STRICTATIME, MOUNT_ATTR_STRICTATIME, NULL},
-    {MS_RELATIME, MOUNT_ATTR_RELATIME, NULL},
-    {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME, NULL},
-    {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW, NULL},
-    {MS_SYNCHRONOUS, 0, "sync"},
-    {MS_DIRSYNC, 0, "dirsync"},
-    {MS_LAZYTIME, 0, "lazytime"},
-    {MS_MANDLOCK, 0, "mand"},
-    {MS_SILENT, 0, NULL},
+    {MS_RDONLY, MOUNT_ATTR_RDONLY, NULL, NULL},
+    {MS_NOSUID, MOUNT_ATTR_NOSUID, NULL, NULL},
+    {MS_NODEV, MOUNT_ATTR_NODEV, NULL, NULL},
+    {MS_NOEXEC, MOUNT_ATTR_NOEXEC, NULL, NULL},
+    {MS_NOATIME, MOUNT_ATTR_NOATIME, NULL, NULL},
+    {MS_STRICTATIME, MOUNT_ATTR_STRICTATIME, NULL, NULL},
+    {MS_RELATIME, MOUNT_ATTR_RELATIME, NULL, NULL},
+    {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME, NULL, NULL},
+    {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW, NULL, NULL},
+    {MS_SYNCHRONOUS, 0, "sync", "async"},
+    {MS_DIRSYNC, 0, "dirsync", NULL},
+    {MS_LAZYTIME, 0, "lazytime", "nolazytime"},
+    {MS_MANDLOCK, 0, "mand", "nomand"},
+    {MS_SILENT, 0, NULL, NULL},
     /* mount(2) takes them of any file system, which then knows better. */
-    {MS_POSIXACL, 0, NULL},
-    {MS_I_VERSION, 0, NULL},
+    {MS_POSIXACL, 0, NULL, NULL},
+    {MS_I_VERSION, 0, NULL, NULL},
 };
 
 #define ATIME_FLAGS (MS_NOATIME | MS_STRICTATIME | MS_RELATIME)
@@ -271,6 +272,28 @@ int mount_create(const char *type, const char *source, uint64_t flags,
     return 0;
 }
 
+int mount_reconfigure(int mount, const char *type, uint64_t flags,
+                      const char *data, struct err *e)
+{
+    _cleanup_fd_ int context =
+        fspick(mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+    int r;
+
+    if (context < 0)
+        return err_errno(e, "remount %s", type);
+    for (size_t i = 0; i < ARRAY_SIZE(mount_flags); i++) {
+        const char *option = flags & mount_flags[i].flag ? mount_flags[i].option
+                                                         : mount_flags[i].undo;
+
+        if (option && fsconfig(context, FSCONFIG_SET_FLAG, option, NULL, 0) < 0)
+            return context_error(context, e, "set a flag of", type);
+    }
+    r = set_options(context, type, data, e);
+    if (r == 0 && fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0))
+        r = context_error(context, e, "remount", type);
+    return r;
+}
+
 int mount_clone(int dirfd, const char *path, bool recursive, int *mount_out,
                 struct err *e)
 {
@@ -283,21 +306,36 @@ int mount_clone(int dirfd, const char *path, bool recursive, int *mount_out,
     return 0;
 }
 
-int mount_change(int mount, uint64_t flags, struct err *e)
+static int set_attributes(int mount, uint64_t flags, uint64_t clear,
+                          struct err *e)
 {
-    struct mount_attr change = {0};
+    struct mount_attr change = {.attr_clr = clear};
     uint64_t attributes;
     int r = attributes_of(flags, &attributes, e);
 
     if (r < 0)
         return r;
     change.attr_set = attributes;
-    if (flags & ATIME_FLAGS)
-        change.attr_clr = MOUNT_ATTR__ATIME;
     if (mount_setattr(mount, "", AT_EMPTY_PATH, &change, sizeof(change)) < 0)
         return err_errno(e, "set mount flags 0x%llx",
                          (unsigned long long)flags);
     return 0;
+}
+
+int mount_change(int mount, uint64_t flags, struct err *e)
+{
+    return set_attributes(mount, flags,
+                          flags & ATIME_FLAGS ? MOUNT_ATTR__ATIME : 0, e);
+}
+
+int mount_replace(int mount, uint64_t flags, struct err *e)
+{
+    uint64_t clear = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                     MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+
+    if (flags & (ATIME_FLAGS | MS_NODIRATIME))
+        clear |= MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+    return set_attributes(mount, flags, clear, e);
 }
 
 int mount_change_all(int mount, uint64_t set, uint64_t clear, struct err *e)

@@ -41,6 +41,13 @@ int mount_clone(int dirfd, const char *path, bool recursive, int *mount_out,
 
 /* Sets MS_ bits of a mount; those not in flags stay as they are. */
 int mount_change(int mount, uint64_t flags, struct err *e);
+/* Makes the MS_ bits of a mount be flags; of the times of access only when
+ * flags has one of them, as mount(2) with MS_REMOUNT. */
+int mount_replace(int mount, uint64_t flags, struct err *e);
+/* Of the file system below a mount the MS_ bits that are its own, and the
+ * options in data; type is for errors. */
+int mount_reconfigure(int mount, const char *type, uint64_t flags,
+                      const char *data, struct err *e);
 /* Sets and clears MOUNT_ATTR_ bits of a mount and of all beneath it. */
 int mount_change_all(int mount, uint64_t set, uint64_t clear, struct err *e);
 /* MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, perhaps with MS_REC. */

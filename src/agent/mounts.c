@@ -1,10 +1,12 @@
 #include "mounts.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "copyup.h"
@@ -31,7 +33,7 @@ static bool is_dev(const struct spec_mount *m)
  * they are there. */
 static bool is_late_readonly(const struct spec_mount *m)
 {
-    return (m->flags & MS_RDONLY) && !(m->flags & MS_REMOUNT) && !is_bind(m) &&
+    return (m->flags & MS_RDONLY) && !is_bind(m) &&
            (is_dev(m) || strcmp(m->type, "tmpfs") == 0);
 }
 
@@ -70,7 +72,12 @@ static int make_cgroup_mount(const struct spec_container *spec,
     int r;
 
     if (spec->namespaces & CLONE_NEWCGROUP)
-        return mount_create("cgroup2", "cgroup", flags, NULL, mount_out, e);
+        return mount_create("cgroup2", "cgroup", flags, m->data, mount_out, e);
+    if (m->data[0])
+        return err_set(e, ENOTSUP,
+                       "without a cgroup namespace it cannot have the options "
+                       "%s",
+                       m->data);
     r = mount_clone(AT_FDCWD, cgroup, false, mount_out, e);
     if (r == 0)
         r = mount_change(*mount_out, flags, e);
@@ -127,16 +134,61 @@ static int make_source(const struct spec_container *spec,
     return mount_create(m->type, m->source, flags, m->data, mount_out, e);
 }
 
+/* True when no other container, and not the guest, has the file system. */
+static bool is_own(const struct spec_container *spec, uint64_t magic)
+{
+    switch (magic) {
+    case TMPFS_MAGIC:
+    case DEVPTS_SUPER_MAGIC:
+    case OVERLAYFS_SUPER_MAGIC:
+        return true;
+    case PROC_SUPER_MAGIC:
+        return spec->namespaces & CLONE_NEWPID;
+    }
+    return false;
+}
+
+static int reconfigure(const struct spec_container *spec,
+                       const struct spec_mount *m, int mount, uint64_t magic,
+                       uint64_t flags, struct err *e)
+{
+    if (is_bind(m))
+        return 0;
+    if (is_own(spec, magic))
+        return mount_reconfigure(mount, m->type, flags, m->data, e);
+    if (m->data[0])
+        return err_set(e, ENOTSUP,
+                       "it is not the container's alone, so it cannot have "
+                       "the options %s",
+                       m->data);
+    return 0;
+}
+
 /* "remount" changes the mount that is at the destination. */
-static int change_existing(const struct spec_mount *m, int root, struct err *e)
+static int change_existing(const struct spec_container *spec,
+                           const struct spec_mount *m, int root, struct err *e)
 {
     uint64_t flags = m->flags & ~(uint64_t)(MS_REMOUNT | MS_BIND | MS_REC);
     _cleanup_fd_ int mount = -1;
+    struct statfs status;
     int r = tree_open(root, m->destination, O_PATH, &mount, e);
 
+    if (r < 0)
+        return r;
+    if (fstatfs(mount, &status) < 0)
+        return err_errno(e, "%s", m->destination);
+    if ((uint64_t)status.f_type == TMPFS_MAGIC)
+        flags |= MS_NODEV;
+    if (is_late_readonly(m))
+        flags &= ~(uint64_t)MS_RDONLY;
+    r = reconfigure(spec, m, mount, (uint64_t)status.f_type, flags, e);
     if (r == 0)
-        r = mount_change(mount, flags, e);
-    return r < 0 ? r : mount_change_all(mount, m->all_set, m->all_clear, e);
+        r = mount_replace(mount, flags, e);
+    if (r == 0)
+        r = mount_change_all(mount, m->all_set, m->all_clear, e);
+    if (r == 0 && m->propagation)
+        r = mount_propagation(mount, m->propagation, e);
+    return r;
 }
 
 static bool has_mode(const struct spec_mount *m)
@@ -200,7 +252,7 @@ static int make_mount(const struct spec_container *spec,
     int r;
 
     if (m->flags & MS_REMOUNT)
-        return change_existing(m, root, e);
+        return change_existing(spec, m, root, e);
     there = is_there(root, m->destination);
     r = make_source(spec, m, cgroup, &mount, &directory, e);
     if (r == 0)
@@ -236,8 +288,10 @@ int mounts_close(const struct spec_container *spec, int root, struct err *e)
 
         if (is_late_readonly(m))
             r = tree_open(root, m->destination, O_PATH, &mount, e);
+        /* With its other flags, which a remount may have taken away. */
         if (mount >= 0)
-            r = mount_change(mount, MS_RDONLY, e);
+            r = mount_change(mount, m->flags & ~(uint64_t)(MS_REMOUNT | MS_REC),
+                             e);
         if (r < 0)
             return err_wrap(e, "make %s read-only", m->destination);
     }

@@ -476,6 +476,74 @@ static void test_flags(void **state)
     }
 }
 
+static void add_remount(struct proto_create *create, const char *type,
+                        const char *destination, uint64_t flags,
+                        const char *data)
+{
+    rig_add_mount(&create->container, type, type, destination,
+                  MS_REMOUNT | flags, data);
+}
+
+static void refuse_remount(const char *destination, const char *data, int code,
+                           const char *words)
+{
+    struct proto_create create = rig_create("web1", "true");
+    struct err said;
+
+    add_remount(&create, "tmpfs", destination, 0, data);
+    said = rig_refused(rig, &create);
+    assert_said(said, code, words);
+    assert_said(said, code, destination);
+}
+
+/* As mount(2) has it: the flags are those, the options as far as given. */
+static void test_remount(void **state)
+{
+    static const char script[] =
+        "awk '$2 == \"/one\" {print $4}' /proc/mounts; stat -c %a /one; "
+        "awk '$5 == \"/one\" {print $7}' /proc/self/mountinfo | sed s/:.*//";
+    struct proto_create create = rig_create("web1", script);
+
+    (void)state;
+    rig_add_mount(&create.container, "tmpfs", "t", "/one",
+                  MS_NOEXEC | MS_NOSUID | MS_SYNCHRONOUS | MS_NOATIME,
+                  "size=4m,mode=755");
+    add_remount(&create, "tmpfs", "/one", 0, "size=1m");
+    last_mount(&create)->propagation = MS_SHARED;
+    expect(&create, "rw,nodev,noatime,size=1024k,mode=755\n755\nshared\n");
+
+    create = rig_create("web1", "awk '$2 == \"/one\" {print $4}' /proc/mounts;"
+                                "cat /one/two/x 2>&1; true");
+    rig_add_mount(&create.container, "tmpfs", "t", "/one", 0, "");
+    add_remount(&create, "tmpfs", "/one", MS_RDONLY | MS_STRICTATIME, "");
+    rig_add_mount(&create.container, "tmpfs", "t", "/one/two", 0, "");
+    expect(&create, "ro,nodev\ncat: can't open '/one/two/x': No such file or "
+                    "directory\n");
+
+    /* A mount that was to be read-only gets so, and what it was to be, after
+     * all that is done beneath it. */
+    create = rig_create("web1", "awk '$2 == \"/one\" {print $4}' /proc/mounts");
+    rig_add_mount(&create.container, "tmpfs", "t", "/one",
+                  MS_RDONLY | MS_NOSUID, "");
+    add_remount(&create, "tmpfs", "/one", 0, "");
+    expect(&create, "ro,nosuid,nodev,relatime\n");
+
+    /* What others have, too, is changed here only. */
+    create = rig_create("web1", "awk '$2 ~ \"/sys|/proc\" {print $4}' "
+                                "/proc/mounts | cut -d, -f1-4");
+    create.container.namespaces &= ~(uint64_t)CLONE_NEWPID;
+    create.container.masked_paths.n = create.container.readonly_paths.n = 0;
+    add_remount(&create, "sysfs", "/sys", 0, "");
+    add_remount(&create, "proc", "/proc", MS_RDONLY, "");
+    expect(&create, "ro,relatime\nrw,relatime\n");
+    create = rig_create("web1", "cat /proc/self/oom_score_adj");
+    expect(&create, "0\n");
+
+    refuse_remount("/dev/shm", "nonsense=1", EINVAL, "nonsense");
+    refuse_remount("/sys", "nonsense=1", ENOTSUP, "nonsense");
+    refuse_remount("/home", "", EINVAL, "/home");
+}
+
 static void test_propagation(void **state)
 {
     static const char script[] =
@@ -512,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_old_mount_flags),
         cmocka_unit_test(test_recursive_attributes),
         cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_remount),
         cmocka_unit_test(test_propagation),
     };
 
