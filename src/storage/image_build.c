@@ -83,6 +83,25 @@ static int clear_build_time(int fd, struct err *e)
     return 0;
 }
 
+/* A layer with nothing but the attributes of the root. It was made just now;
+ * its time is that of the layer below, so that equal trees give equal images.
+ */
+static int make_root_layer(const struct rootfs *rootfs, struct err *e)
+{
+    struct stat below;
+
+    if (stat(rootfs->layers.v[0], &below) < 0)
+        return err_errno(e, "layer '%s'", rootfs->layers.v[0]);
+    const struct timespec times[2] = {below.st_atim, below.st_mtim};
+
+    if (mkdir("root", 0700) < 0 ||
+        chown("root", rootfs->root_uid, rootfs->root_gid) < 0 ||
+        chmod("root", rootfs->root_mode) < 0 ||
+        utimensat(AT_FDCWD, "root", times, 0) < 0)
+        return err_errno(e, "the layer of the root directory");
+    return 0;
+}
+
 /* In the child's mount namespace: the layers, merged, at staging/merged. */
 static int mount_layers(const struct image_build *build, struct err *e)
 {
@@ -103,6 +122,11 @@ static int mount_layers(const struct image_build *build, struct err *e)
     /* Links with short names: the kernel takes one page of options, and
      * gives ':' and ',' in a path a meaning of their own. */
     buf_append(&options, "lowerdir=", 9);
+    if (rootfs->has_root) {
+        if (make_root_layer(rootfs, e) < 0)
+            return -e->code;
+        buf_append(&options, "root:", 5);
+    }
     for (size_t i = 0; i < n; i++) {
         char name[16];
 
@@ -113,7 +137,7 @@ static int mount_layers(const struct image_build *build, struct err *e)
         buf_append(&options, ":", 1);
     }
     /* An overlay without an upper layer wants at least two lower ones. */
-    if (n == 1)
+    if (n == 1 && !rootfs->has_root)
         buf_append(&options, "empty:", 6);
     buf_data(&options)[buf_len(&options) - 1] = '\0';
     if (rootfs->userxattr) {

@@ -181,9 +181,24 @@ static int dir_is_empty(int fd, const char *path, bool *empty_out,
     return 0;
 }
 
+/* Of the upper directory, which is empty, only what the root is remains. */
+static void take_root(struct rootfs *rootfs, const struct stat *upper)
+{
+    free(rootfs->layers.v[0]);
+    rootfs->layers.n--;
+    memmove(rootfs->layers.v, rootfs->layers.v + 1,
+            rootfs->layers.n * sizeof(*rootfs->layers.v));
+    rootfs->immutable = true;
+    rootfs->has_root = true;
+    rootfs->root_mode = upper->st_mode & 07777;
+    rootfs->root_uid = upper->st_uid;
+    rootfs->root_gid = upper->st_gid;
+}
+
 int rootfs_check(struct rootfs *rootfs, struct err *e)
 {
     bool first_empty = false;
+    struct stat first = {.st_mode = 0};
 
     for (size_t i = 0; i < rootfs->layers.n; i++) {
         const char *path = rootfs->layers.v[i];
@@ -200,6 +215,8 @@ int rootfs_check(struct rootfs *rootfs, struct err *e)
             return err_errno(e, "layer '%s'", path);
         if (i > 0)
             continue;
+        if (fstat(fd, &first) < 0)
+            return err_errno(e, "layer '%s'", path);
         r = dir_is_empty(fd, path, &first_empty, e);
         if (r < 0)
             return r;
@@ -207,13 +224,8 @@ int rootfs_check(struct rootfs *rootfs, struct err *e)
     if (!rootfs->overlay && first_empty)
         return err_set(e, EINVAL, "the rootfs '%s' is an empty directory",
                        rootfs->layers.v[0]);
-    if (rootfs->overlay && !rootfs->immutable && first_empty) {
-        free(rootfs->layers.v[0]);
-        rootfs->layers.n--;
-        memmove(rootfs->layers.v, rootfs->layers.v + 1,
-                rootfs->layers.n * sizeof(*rootfs->layers.v));
-        rootfs->immutable = true;
-    }
+    if (rootfs->overlay && !rootfs->immutable && first_empty)
+        take_root(rootfs, &first);
     return 0;
 }
 
@@ -221,6 +233,7 @@ int rootfs_identity(const struct rootfs *rootfs, struct digest *identity_out,
                     struct err *e)
 {
     struct digester *d = digester_new();
+    char root[64];
 
     /* So that images of another domus or mkfs.erofs are not taken. */
     digester_add(d, rootfs->userxattr ? "erofs 1 u" : "erofs 1 t", 10);
@@ -242,6 +255,12 @@ int rootfs_identity(const struct rootfs *rootfs, struct digest *identity_out,
         /* With their NULs, which no path contains. */
         digester_add(d, path, strlen(path) + 1);
         digester_add(d, numbers, strlen(numbers) + 1);
+    }
+    if (rootfs->has_root) {
+        (void)snprintf(root, sizeof(root), "root %o %u %u",
+                       (unsigned)rootfs->root_mode, rootfs->root_uid,
+                       rootfs->root_gid);
+        digester_add(d, root, strlen(root) + 1);
     }
     *identity_out = digester_end(d);
     return 0;

@@ -9,6 +9,8 @@
 #ifndef DOMUS_ROOTFS_H
 #define DOMUS_ROOTFS_H
 
+#include <sys/types.h>
+
 #include "digest.h"
 #include "domus/ctl.h"
 
@@ -24,6 +26,12 @@ struct rootfs {
     /* The layers are committed snapshots, which never change: the same
      * layers are the same image. */
     bool immutable;
+    /* An upper directory was there and is empty: only its own attributes are
+     * of the image, as its root's. */
+    bool has_root;
+    mode_t root_mode; /* 07777 at most */
+    uid_t root_uid;
+    gid_t root_gid;
 };
 
 /* Reads the list, or path where the list is empty; looks at no file. Fails
@@ -32,10 +40,11 @@ int rootfs_parse(const struct ctl_mount_list *mounts, const char *path,
                  struct rootfs *rootfs_out, struct err *e);
 
 /* Opens every layer to see that it is a directory; drops an upper directory
- * that is empty, as it is for a container that never ran. */
+ * that is empty, as it is for a container that never ran, but for what it
+ * says of the root. */
 int rootfs_check(struct rootfs *rootfs, struct err *e);
 
-/* Names the layers: paths with inode and change time of each. */
+/* Names the layers: paths with inode and change time of each, and the root. */
 int rootfs_identity(const struct rootfs *rootfs, struct digest *identity_out,
                     struct err *e);
 

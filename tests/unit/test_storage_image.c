@@ -230,6 +230,40 @@ static void what_is_in_it(void **state)
     assert_int_equal(scratch_count("staging", ""), 0);
 }
 
+/* The snapshotter makes it, whatever the image's own is. */
+static void root_is_the_upper_layers(void **state)
+{
+    _cleanup_free_ char *upper = scratch_path("upper");
+    _cleanup_free_ char *high = scratch_path("high");
+    char digest[DIGEST_HEX_LENGTH + 1];
+    struct stat st, of_high;
+
+    (void)state;
+    assert_int_equal(chmod(high, 0700), 0);
+    assert_int_equal(stat(high, &of_high), 0);
+    assert_int_equal(chmod(upper, 01755), 0);
+    assert_int_equal(chown(upper, 12, 34), 0);
+    prepare(0);
+    wait_for(1);
+    mount_image(images[0]);
+    stat_in_image("", &st);
+    assert_int_equal(st.st_mode, S_IFDIR | 01755);
+    assert_int_equal(st.st_uid, 12);
+    assert_int_equal(st.st_gid, 34);
+    /* Not when it was made, so that equal trees are equal images. */
+    assert_int_equal(st.st_mtim.tv_sec, of_high.st_mtim.tv_sec);
+    assert_int_equal(st.st_mtim.tv_nsec, of_high.st_mtim.tv_nsec);
+    stat_in_image("file", &st);
+    unmount_image();
+    (void)snprintf(digest, sizeof(digest), "%s", image_digest(images[0]));
+    release(0);
+    assert_int_equal(chmod(upper, 0755), 0);
+    prepare(0);
+    wait_for(1);
+    assert_string_not_equal(digest, image_digest(images[0]));
+    release(0);
+}
+
 static void is_read_only(void **state)
 {
     int read_only = 0;
@@ -544,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_is_in_it),
+        TEST(root_is_the_upper_layers),
         TEST(is_read_only),
         TEST(shared),
         TEST(equal_trees_are_one_image),

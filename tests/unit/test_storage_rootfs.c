@@ -145,6 +145,7 @@ static int parse_dirs(struct rootfs *rootfs, struct err *e)
 
 static void upper_directory(void **state)
 {
+    _cleanup_free_ char *upper = scratch_path("u");
     struct rootfs rootfs;
     struct digest first, second;
     struct err e = ERR_INIT;
@@ -162,6 +163,14 @@ static void upper_directory(void **state)
     assert_string_equal(first.hex, second.hex);
     /* Something else in the place of a layer is another image. */
     scratch_write("b/file", "x");
+    assert_ok(rootfs_identity(&rootfs, &second, &e), e);
+    assert_string_not_equal(first.hex, second.hex);
+    /* So is another root, which is the upper directory's. */
+    assert_ok(rootfs_identity(&rootfs, &first, &e), e);
+    assert_int_equal(chmod(upper, 0700), 0);
+    rootfs_clear(&rootfs);
+    assert_ok(parse_dirs(&rootfs, &e), e);
+    assert_ok(rootfs_check(&rootfs, &e), e);
     assert_ok(rootfs_identity(&rootfs, &second, &e), e);
     assert_string_not_equal(first.hex, second.hex);
     rootfs_clear(&rootfs);
