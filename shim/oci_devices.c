@@ -260,8 +260,10 @@ static int take_device(const struct oci_path *path, struct json_object *value,
     struct device_entry entry = {.major = -1, .minor = -1, .mode = -1};
     int r = oci_read_object(path, value, &oci_device_table, &entry, e);
 
-    if (r == 0)
+    if (r == 0) {
+        oci_squeeze_path(entry.path);
         r = check_device(path, &entry, object, e);
+    }
     if (r == 0)
         add_device(object, &entry);
     free(entry.path);

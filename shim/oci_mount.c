@@ -159,7 +159,9 @@ static int apply_option(const struct oci_path *path, const char *option,
 
         if (strcmp(known->name, option) == 0) {
             mount->flags = (mount->flags & ~known->clear) | known->set;
-            mount->propagation |= known->propagation;
+            /* One mount has one; of several the last counts. */
+            if (known->propagation)
+                mount->propagation = known->propagation;
             return 0;
         }
     }
@@ -234,6 +236,7 @@ static int translate(const struct oci_path *path, struct mount_entry *entry,
     if (mount->copy_up && strcmp(mount->type, "tmpfs") != 0)
         return oci_fail(&options, e, EINVAL,
                         "tmpcopyup needs a mount of type tmpfs");
+    oci_squeeze_path(entry->destination);
     mount->destination = steal_ptr(&entry->destination);
     mount->source =
         entry->source ? steal_ptr(&entry->source) : xstrdup(mount->type);

@@ -121,6 +121,28 @@ static int take_string(const struct oci_path *path, struct json_object *value,
     return 0;
 }
 
+void oci_squeeze_path(char *path)
+{
+    const char *in = path;
+    char *out = path;
+
+    while (*in) {
+        size_t n;
+
+        in += strspn(in, "/");
+        n = strcspn(in, "/");
+        if (n > 0 && !(n == 1 && in[0] == '.')) {
+            *out++ = '/';
+            memmove(out, in, n);
+            out += n;
+        }
+        in += n;
+    }
+    if (out == path)
+        *out++ = '/';
+    *out = '\0';
+}
+
 int oci_read_number(const struct oci_path *path, struct json_object *value,
                     int64_t min, uint64_t max, uint64_t *number_out,
                     struct err *e)

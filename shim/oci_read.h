@@ -100,6 +100,10 @@ int oci_read_list(const struct oci_path *path, struct json_object *value,
 int oci_read_string(const struct oci_path *path, struct json_object *value,
                     size_t max, const char **text_out, struct err *e);
 
+/* Makes one of several slashes, and leaves out "." and a slash at the end; in
+ * place. ".." stays, since what it means depends on links. */
+void oci_squeeze_path(char *path);
+
 int oci_read_number(const struct oci_path *path, struct json_object *value,
                     int64_t min, uint64_t max, uint64_t *number_out,
                     struct err *e);

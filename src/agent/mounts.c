@@ -217,6 +217,19 @@ static int take_over(const struct spec_mount *m, int destination, int mount,
     return r;
 }
 
+/* What is mounted there would cover the image's files, and be beneath what the
+ * container sees as its root. */
+static int refuse_root(int root, int destination, struct err *e)
+{
+    struct stat a, b;
+
+    if (fstat(root, &a) < 0 || fstat(destination, &b) < 0)
+        return err_errno(e, "the mount's destination");
+    if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return err_set(e, EINVAL, "it is the container's root");
+    return 0;
+}
+
 static int open_destination(const struct spec_mount *m, int root,
                             bool directory, int *destination_out, struct err *e)
 {
@@ -257,6 +270,8 @@ static int make_mount(const struct spec_container *spec,
     r = make_source(spec, m, cgroup, &mount, &directory, e);
     if (r == 0)
         r = open_destination(m, root, directory, &destination, e);
+    if (r == 0)
+        r = refuse_root(root, destination, e);
     if (r == 0 && !is_bind(m) && there)
         r = take_over(m, destination, mount, e);
     if (r == 0)

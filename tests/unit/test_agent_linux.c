@@ -503,6 +503,7 @@ static void test_remount(void **state)
         "awk '$2 == \"/one\" {print $4}' /proc/mounts; stat -c %a /one; "
         "awk '$5 == \"/one\" {print $7}' /proc/self/mountinfo | sed s/:.*//";
     struct proto_create create = rig_create("web1", script);
+    struct err said;
 
     (void)state;
     rig_add_mount(&create.container, "tmpfs", "t", "/one",
@@ -538,6 +539,12 @@ static void test_remount(void **state)
     expect(&create, "ro,relatime\nrw,relatime\n");
     create = rig_create("web1", "cat /proc/self/oom_score_adj");
     expect(&create, "0\n");
+
+    /* It would be made, and not be the root. */
+    create = rig_create("web1", "true");
+    rig_add_mount(&create.container, "tmpfs", "t", "/dev/..", 0, "");
+    said = rig_refused(rig, &create);
+    assert_said(said, EINVAL, "/dev/..: it is the container's root");
 
     refuse_remount("/dev/shm", "nonsense=1", EINVAL, "nonsense");
     refuse_remount("/sys", "nonsense=1", ENOTSUP, "nonsense");

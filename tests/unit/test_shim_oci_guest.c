@@ -166,6 +166,54 @@ static void applies_options_of_mounts_in_order(void **state)
     }
 }
 
+/* Else the default nodes, and those of a mount at /dev, are not known. */
+static void squeezes_paths(void **state)
+{
+    static const char *const paths[][2] = {
+        {"/dev//null", "/dev/null"},
+        {"/dev/./zero", "/dev/zero"},
+        {"//dev/ptmx/", "/dev/ptmx"},
+        {"/dev/x/..", "/dev/x/.."},
+        {"/dev/.x/.", "/dev/.x"},
+        {"/dev/...", "/dev/..."},
+        {"/./", "/"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        _cleanup_free_ char *value = xasprintf("\"%s\"", paths[i][0]);
+        struct json_object *tree = changed("linux/devices/0/path", value);
+        struct oci_config c;
+        struct err e = ERR_INIT;
+
+        assert_ok(parse_tree(tree, &c, &e), e);
+        assert_string_equal(c.container.devices.v[0].path, paths[i][1]);
+        oci_config_clear(&c);
+        json_object_put(tree);
+        tree = changed("mounts/0/destination", value);
+        assert_ok(parse_tree(tree, &c, &e), e);
+        assert_string_equal(c.container.mounts.v[0].destination, paths[i][1]);
+        oci_config_clear(&c);
+        json_object_put(tree);
+    }
+    must_refuse_change("linux/devices/1/path", "\"/dev//fuse\"", EINVAL,
+                       "devices[1].path: must not be given twice");
+}
+
+static void takes_the_last_propagation(void **state)
+{
+    struct json_object *tree = changed(
+        "mounts/1/options", "[\"rprivate\",\"rslave\",\"shared\",\"rw\"]");
+    struct oci_config c;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_ok(parse_tree(tree, &c, &e), e);
+    assert_int_equal(c.container.mounts.v[1].propagation, MS_SHARED);
+    oci_config_clear(&c);
+    json_object_put(tree);
+}
+
 static void takes_propagations_of_the_root(void **state)
 {
     static const struct {
@@ -390,6 +438,8 @@ int main(void)
         cmocka_unit_test(reads_hooks_for_where_they_run),
         cmocka_unit_test(bounds_the_state_of_hooks),
         cmocka_unit_test(applies_options_of_mounts_in_order),
+        cmocka_unit_test(squeezes_paths),
+        cmocka_unit_test(takes_the_last_propagation),
         cmocka_unit_test(takes_propagations_of_the_root),
         cmocka_unit_test(refuses_what_makes_no_sense),
         cmocka_unit_test(names_the_namespace_that_is_missing),
