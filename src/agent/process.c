@@ -376,6 +376,15 @@ struct string_list process_environment(const struct spec_process *p)
     return env;
 }
 
+/* By a link like /proc/self/exe, which is this program until it executes. */
+static bool is_agent(const struct stat *st)
+{
+    struct stat own;
+
+    return stat("/proc/self/exe", &own) == 0 && own.st_dev == st->st_dev &&
+           own.st_ino == st->st_ino;
+}
+
 /* 0 when the file can be executed, else what stands in the way. */
 static int why_not(const char *path)
 {
@@ -389,7 +398,7 @@ static int why_not(const char *path)
      * last one. */
     if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && errno == EACCES)
         return EACCES;
-    return st.st_mode & 0111 ? 0 : EACCES;
+    return st.st_mode & 0111 && !is_agent(&st) ? 0 : EACCES;
 }
 
 static int check_given(const char *path, char **path_out, struct err *e)

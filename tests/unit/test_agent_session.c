@@ -359,6 +359,8 @@ static void test_missing_program(void **state)
         {"nope", ENOENT, "exec: \"nope\": executable file not found in $PATH"},
         {"/bin/nope", ENOENT,
          "exec: \"/bin/nope\": stat /bin/nope: no such file or directory"},
+        {"/proc/self/exe", EACCES,
+         "exec: \"/proc/self/exe\": permission denied"},
         {"/etc/passwd", EACCES, "exec: \"/etc/passwd\": permission denied"},
         {"/etc", EISDIR, "exec: \"/etc\": is a directory"},
         {"", ENOENT, "executable file not found in $PATH"},
