@@ -10,7 +10,7 @@
 
 struct oci_reading {
     bool update; /* of a container that runs: "no limit" must be written */
-    struct oci_resources out;   /* bandwidth: at first that of before */
+    struct oci_resources out; /* bandwidth: at first that of before */
     uint32_t vcpus;
     struct spec_device_rule_list devices; /* owned */
     struct spec_setting_list unified;     /* owned; comes last */

@@ -174,8 +174,8 @@ static void accepts_values_that_mean_nothing(void **state)
 /* The specification wants a warning: a newer client may know more of them. */
 static void goes_without_unknown_capabilities(void **state)
 {
-    struct json_object *tree = changed(
-        "process/capabilities/bounding", "[\"CAP_FLY\",\"CAP_KILL\",\"\"]");
+    struct json_object *tree = changed("process/capabilities/bounding",
+                                       "[\"CAP_FLY\",\"CAP_KILL\",\"\"]");
     struct oci_config c;
     struct err e = ERR_INIT;
 
