@@ -76,7 +76,10 @@ static int mount_cgroups(const char *directory, struct err *e)
 
     if (directory)
         return mount_one(directory, place, NULL, MS_BIND, NULL, e);
-    return mount_one("cgroup", place, "cgroup2", SAFE | MS_NODEV, NULL, e);
+    /* A container's own limits are not its to change, even where it has its
+     * group writable in a namespace of its own: as systemd mounts it. */
+    return mount_one("cgroup", place, "cgroup2", SAFE | MS_NODEV,
+                     "nsdelegate,memory_recursiveprot", e);
 }
 
 static int fill_root(const char *cgroup, struct err *e)

@@ -40,6 +40,21 @@ def limited(world):
     return world.shared("limited", change=change)
 
 
+@case("kernel cgroup-v2.rst, Delegation Containment",
+      "a container may not raise its own limits where its group is writable",
+      cgroup2=True)
+def limits_are_not_its_own(world):
+    def change(config):
+        config["mounts"].append(dict(oci.CGROUP, options=[
+            word for word in oci.CGROUP["options"] if word != "ro"]))
+        config["linux"]["resources"]["pids"] = {"limit": 60}
+    with world.container(["sleep", "1000"], change=change) as container:
+        container.start()
+        same("the answer", container.sh(
+            "cd /sys/fs/cgroup; mkdir inner && rmdir inner && echo made; "
+            "echo max >pids.max || cat pids.max"), "made\n60")
+
+
 @case("runc exec (cgroup v2, init process in non-root cgroup)",
       "it runs where the container has put its first process",
       cgroup2=True)
