@@ -52,6 +52,14 @@ def mount(destination, kind, *options, source=None):
     return change
 
 
+def remount(destination, before, after):
+    def change(config):
+        if before is not None:
+            mount(destination, "tmpfs", *before)(config)
+        mount(destination, "tmpfs", "remount", *after)(config)
+    return change
+
+
 def options_of(destination, *options):
     def change(config):
         for m in config["mounts"]:
@@ -327,6 +335,40 @@ FEATURES = [
     Feature("unified", each(
         "linux.resources.unified", {"memory.high": "70000000"},
         {"pids.max": "77"}, {"cpu.weight": "55"}), where=("lab",)),
+    Feature("remount", [
+        ("options", remount("/mnt", ("size=4m", "noexec", "nosuid"),
+                            ("size=1m",))),
+        ("ro", remount("/mnt", (), ("ro", "nodev"))),
+        ("rw", remount("/mnt", ("ro", "nosuid"), ("rw", "size=2m"))),
+        ("mode", remount("/mnt", ("mode=0750", "sync"), ("mode=0700",))),
+        ("times", remount("/mnt", ("noatime", "nodiratime"),
+                          ("strictatime",))),
+        ("same-times", remount("/mnt", ("noatime",), ("nosuid",))),
+        ("usual", remount("/dev/shm", None, ("size=128k", "noexec"))),
+        ("propagation", remount("/mnt", (), ("shared",))),
+        ("nothing", remount("/tmp", None, ("ro",))),
+        ("unknown", remount("/mnt", (), ("nosuchoption",)))]),
+    Feature("propagations", [
+        ("slave-shared", mount("/mnt", "tmpfs", "rslave", "rshared")),
+        ("private-slave", mount("/mnt", "tmpfs", "rprivate", "rslave")),
+        ("shared-private", mount("/mnt", "tmpfs", "shared", "private")),
+        ("unbindable-shared", mount("/mnt", "tmpfs", "unbindable",
+                                    "shared"))]),
+    Feature("unclean_paths", [
+        ("null", devices(device("/dev//null", "c", 1, 3, fileMode=0o666))),
+        ("zero", devices(device("/dev/./zero", "c", 1, 5, fileMode=0o666))),
+        ("ptmx", devices(device("//dev/ptmx", "c", 5, 2, fileMode=0o666))),
+        ("mount", mount("//mnt/./sub/", "tmpfs", "size=1m"))]),
+    Feature("unknown_capability", [
+        ("bounding", lambda config: config["process"].setdefault(
+            "capabilities", {}).setdefault("bounding", []).append(
+                "CAP_NO_SUCH"))]),
+    Feature("small_limits", [
+        ("files", rlimits(("NOFILE", 16, 16))),
+        ("size", rlimits(("FSIZE", 0, 0)))]),
+    Feature("cpu_period", each(
+        "linux.resources.cpu", {"period": 50000},
+        {"period": 20000, "quota": -1}), where=("lab",)),
 ]
 
 # What runc refuses; domus has to refuse it as well.
