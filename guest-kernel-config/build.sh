@@ -49,7 +49,7 @@ step()
 count()
 {
     case $what in
-    compile) echo "$(grep -c '^  [A-Z]' "$log" || true) steps of about 1200," ;;
+    compile) echo "$(grep -c '^  [A-Z]' "$log" || true) steps of about 1700," ;;
     esac
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "domus/mem.h"
+#include "policy.h"
 
 #define CONFIG_BYTES_MAX (64 * 1024)
 #define CONFIG_LINE_MAX  199 /* with its end: libinih's INI_MAX_LINE */
@@ -165,8 +166,13 @@ static void set_words(struct string_list *list, const char *value)
 
 static int set_annotations(struct config *c, const char *value, struct err *e)
 {
-    (void)e;
+    const struct string_list *list = &c->allow_annotations;
+
     set_words(&c->allow_annotations, value);
+    for (size_t i = 0; i < list->n; i++)
+        if (!policy_knows_annotation(list->v[i]))
+            return err_set(e, EINVAL, "there is no annotation '%s'",
+                           list->v[i]);
     return 0;
 }
 
@@ -352,7 +358,8 @@ int config_load(const char *path, struct config *config_out, struct err *e)
     set_defaults(&config);
     f = fopen(path ? path : CONFIG_FILE, "re");
     if (!f && (path || errno != ENOENT))
-        return err_errno(e, "%s", path ? path : CONFIG_FILE);
+        return err_errno(e, "configuration file '%s'",
+                         path ? path : CONFIG_FILE);
     if (f) {
         r = load(f, path ? path : CONFIG_FILE, &config, e);
         if (r < 0)

@@ -34,7 +34,7 @@ static const char usage[] =
 static int open_dir(const char *path, int *fd_out, struct err *e)
 {
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return err_errno(e, "%s", path);
+        return err_errno(e, "make the directory %s", path);
     *fd_out = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (*fd_out < 0 || fchmod(*fd_out, 0700) < 0)
         return err_errno(e, "%s", path);
@@ -195,7 +195,8 @@ int main(int argc, char **argv)
         }
     }
     if (optind != argc) {
-        (void)fputs(usage, stderr);
+        (void)fprintf(stderr, "domusd: unexpected argument '%s'\n%s",
+                      argv[optind], usage);
         return 2;
     }
     (void)umask(0077);

@@ -50,6 +50,14 @@ static const struct {
     {ANNOTATION_PREFIX "vcpus", set_vcpus},
 };
 
+bool policy_knows_annotation(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(annotations); i++)
+        if (strcmp(annotations[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static bool allowed(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->allow_annotations.n; i++)

@@ -16,6 +16,9 @@ struct domain_plan {
     uint32_t cpu_cap;    /* 0: not limited */
 };
 
+/* Whether there is such an annotation at all. */
+bool policy_knows_annotation(const char *name);
+
 /* Ids, paths and annotations; type may still be DOMAIN_AUTO. */
 int policy_plan(const struct config *config, const struct ctl_create *create,
                 struct domain_plan *plan_out, struct err *e);

@@ -44,6 +44,12 @@ def capabilities(**sets):
     return assign("process.capabilities", sets)
 
 
+def unknown_capability(config):
+    sets = dict(config["process"].get("capabilities", {}))
+    sets["bounding"] = sets.get("bounding", []) + ["CAP_NO_SUCH"]
+    config["process"]["capabilities"] = sets
+
+
 def mount(destination, kind, *options, source=None):
     def change(config):
         config["mounts"].append({
@@ -359,10 +365,7 @@ FEATURES = [
         ("zero", devices(device("/dev/./zero", "c", 1, 5, fileMode=0o666))),
         ("ptmx", devices(device("//dev/ptmx", "c", 5, 2, fileMode=0o666))),
         ("mount", mount("//mnt/./sub/", "tmpfs", "size=1m"))]),
-    Feature("unknown_capability", [
-        ("bounding", lambda config: config["process"].setdefault(
-            "capabilities", {}).setdefault("bounding", []).append(
-                "CAP_NO_SUCH"))]),
+    Feature("unknown_capability", [("bounding", unknown_capability)]),
     Feature("small_limits", [
         ("files", rlimits(("NOFILE", 16, 16))),
         ("size", rlimits(("FSIZE", 0, 0)))]),

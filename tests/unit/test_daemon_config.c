@@ -115,6 +115,8 @@ static void refused(void **state)
         {"[domus]\nlog-level = loud\n", "'loud' is not"},
         {"[domus]\nhooks = /a nerdctl\n", "hooks: 'nerdctl' is not an abs"},
         {"[domus]\nloggers = ./a\n", "loggers: './a' is not an absolute"},
+        {"[domus]\nallow-annotations = io.domus.vcpus io.domus.cpus\n",
+         "allow-annotations: there is no annotation 'io.domus.cpus'"},
         {"[domus]\nnonsense\n", "line 2"},
     };
 
