@@ -38,20 +38,24 @@ static bool is_our_shim(pid_t pid, const struct options *options)
     _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
     char text[2048];
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    bool named = false;
+    bool named = false, spaced = false;
 
-    if (n <= 0 || !strstr(text, "containerd-shim-domus"))
+    if (n <= 0)
         return false;
     text[n] = '\0';
+    if (!strstr(text, "containerd-shim-domus"))
+        return false;
     for (const char *at = text; at < text + n; at += strlen(at) + 1) {
         const char *next = at + strlen(at) + 1;
 
         if (strcmp(at, "-id") == 0 && next < text + n)
             named = strcmp(next, options->id) == 0;
+        if (strcmp(at, "-namespace") == 0 && next < text + n)
+            spaced = strcmp(next, options->namespace) == 0;
         if (strcmp(at, "start") == 0 || strcmp(at, "delete") == 0)
             return false;
     }
-    return named;
+    return named && spaced;
 }
 
 /* It may hang, or have lost only its connection to containerd. */

@@ -307,6 +307,9 @@ static void sandbox_built(void *context, const struct packet *reply,
     const struct ctl_sandbox *sandbox;
     struct err e = ERR_INIT;
 
+    /* Given up and destroyed, when the domain ended before this came. */
+    if (!creation)
+        return;
     if (why) {
         /* domusd cleans up after its own failures; when its answer did not
          * come nobody knows. */

@@ -8,7 +8,8 @@ import sys
 import time
 
 import ttrpc
-from harness import DOMUSD, eventually, failing, main, read, test
+from common import NAMESPACE
+from harness import DOMUSD, eventually, failing, main, read, test, write
 
 STOPPED = 3
 
@@ -61,6 +62,26 @@ def the_shim_is_killed_after_the_exit(host):
     status = c.run_delete()
     assert status["exit_status"] == 42, status
     c.drop()
+
+
+@test
+def delete_ends_its_own_shim_only(host):
+    """The process id of a record may be another shim's by now."""
+    for namespace, ended in (("other", False), (NAMESPACE, True)):
+        c = host.container("true")
+        shim = subprocess.Popen(
+            ["containerd-shim-domus-v2", "-c", "import time; time.sleep(600)",
+             "-namespace", namespace, "-id", c.id], executable=sys.executable)
+        eventually("it runs", lambda: b"-id" in open(
+            "/proc/%d/cmdline" % shim.pid, "rb").read())
+        write(c.bundle + "/domus-record", "shim=%d\nsandbox=0\nexited=1\n"
+              "status=3\nexited_ns=5\n" % shim.pid)
+        assert c.run_delete()["exit_status"] == 3
+        time.sleep(0.1)
+        assert (shim.poll() is not None) == ended, namespace
+        shim.kill()
+        shim.wait()
+        c.drop()
 
 
 @test
