@@ -533,7 +533,8 @@ static void test_remount(void **state)
     create = rig_create("web1", "awk '$2 ~ \"/sys|/proc\" {print $4}' "
                                 "/proc/mounts | cut -d, -f1-4");
     create.container.namespaces &= ~(uint64_t)CLONE_NEWPID;
-    create.container.masked_paths.n = create.container.readonly_paths.n = 0;
+    string_list_clear(&create.container.masked_paths);
+    string_list_clear(&create.container.readonly_paths);
     add_remount(&create, "sysfs", "/sys", 0, "");
     add_remount(&create, "proc", "/proc", MS_RDONLY, "");
     expect(&create, "ro,relatime\nrw,relatime\n");
