@@ -165,8 +165,10 @@ void task_delete(struct task *task, const Task__ProcessRequest *request,
     never_ran = process->state == TASK_CREATED;
     process->delete_call = call;
     if (never_ran && process == &task->init) {
+        /* A killed one may only have waited for them; then that ends it. */
         task_end_execs(task);
-        task_stopped(task, TASK_KILLED, false);
+        if (!task->init.exited)
+            task_stopped(task, TASK_KILLED, false);
     }
     process->state = TASK_DELETING;
     if (process == &task->init)
