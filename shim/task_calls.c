@@ -211,6 +211,10 @@ void task_kill(struct task *task, const Task__KillRequest *request,
         task_simple_request(task, &message, "kill", call);
         return;
     }
+    if (process != &task->init && process->state == TASK_STARTING) {
+        task_hold_kill(process, request->signal, call);
+        return;
+    }
     message.body.signal.all = request->all;
     if (request->signal == SIGKILL && process == &task->init &&
         !task->kill_timer)

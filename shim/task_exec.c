@@ -51,6 +51,8 @@ void task_free_execs(struct task *task)
             call_fail(&process->start_call, &e);
         if (process->delete_call)
             call_fail(&process->delete_call, &e);
+        if (process->kill_call)
+            call_fail(&process->kill_call, &e);
         task_free_exec(process);
     }
 }
@@ -165,6 +167,46 @@ void task_exec_exited(struct process *process, uint32_t status)
     task_check_ended(task);
 }
 
+/* The guest does not know the process yet. A client that gives up a start
+ * kills what it started, and would leave it running otherwise. */
+void task_hold_kill(struct process *process, uint32_t signal, struct call *call)
+{
+    struct err e = ERR_INIT;
+
+    if (process->kill_call) {
+        (void)err_set(&e, EBUSY, "a signal waits for its start already");
+        task_name_error(process, "kill", &e);
+        call_fail(&call, &e);
+        return;
+    }
+    process->kill_call = call;
+    process->kill_signal = signal;
+}
+
+static void send_held_kill(struct process *process)
+{
+    struct proto_message message = {.type = PROTO_SIGNAL};
+
+    if (!process->kill_call)
+        return;
+    message.body.signal.container = process->task->id;
+    message.body.signal.exec = process->exec;
+    message.body.signal.signal = process->kill_signal;
+    task_simple_request(process->task, &message, "kill",
+                        steal_ptr(&process->kill_call));
+}
+
+static void fail_held_kill(struct process *process)
+{
+    struct err e = ERR_INIT;
+
+    if (!process->kill_call)
+        return;
+    (void)err_set(&e, ENOENT, "it has ended");
+    task_name_error(process, "kill", &e);
+    call_fail(&process->kill_call, &e);
+}
+
 /* It never ran: nothing is published, but who waits has to learn it. */
 static void exec_failed(struct process *process, const struct err *why)
 {
@@ -174,6 +216,7 @@ static void exec_failed(struct process *process, const struct err *why)
     process_exit(process, task_failed_status(why));
     process->state = TASK_STOPPED;
     process_answer_waiters(process);
+    fail_held_kill(process);
     if (task->guest)
         for (uint32_t i = 0; i < PROCESS_STREAMS; i++)
             stream_abandon(guest_link(task->guest), process->first_stream + i);
@@ -241,6 +284,7 @@ static void exec_started(void *context, const struct proto_message *reply,
     publish_started(process);
     response.pid = (uint32_t)getpid();
     call_reply(&process->start_call, &response.base);
+    send_held_kill(process);
     if (process->exit_held)
         task_exec_exited(process, process->held_status);
 }

@@ -175,6 +175,9 @@ void task_create_failed(struct task *task, const struct err *why,
 struct process *task_find_exec(struct task *task, const char *exec);
 void task_start_exec(struct process *process, struct call *call);
 void task_exec_exited(struct process *process, uint32_t status);
+/* A signal for an exec that is being started waits until the guest knows it. */
+void task_hold_kill(struct process *process, uint32_t signal,
+                    struct call *call);
 /* All that are in the guest, with SIGKILL's status; their calls too. */
 void task_end_execs(struct task *task);
 void task_free_exec(struct process *process);

@@ -28,7 +28,7 @@ static const struct row rows[] = {
 
 static const struct row exec_rows[] = {
     {TASK_CREATED, "created", "N...NB..NX.NNN"},
-    {TASK_STARTING, "starting", "NBB.NB..NXBNNN"},
+    {TASK_STARTING, "starting", "NBB.N...NXBNNN"},
     {TASK_RUNNING, "running", "NBB.N...NX.NNN"},
     {TASK_STOPPED, "stopped", "NB..NN..NXBNNN"},
     {TASK_DELETING, "deleting", "NBB.NN..NXBNNN"},
