@@ -301,7 +301,9 @@ static void domain_died(void *context, const char *reason)
         task_guest_ended(task, reason);
         return;
     }
-    if (task_state_live(task->init.state)) {
+    /* After the first process's exit, too: its output may never come, and
+     * whoever reads it waits for its end before Delete. */
+    if (task_state_live(task->init.state) || task->init.state == TASK_STOPPED) {
         loop_remove_timer(&task->timer);
         task->timer =
             loop_add_timer(task->loop, TASK_GRACE_MS, grace_over, task);

@@ -6,6 +6,8 @@ import socket
 import struct
 import threading
 
+from common import NAMESPACE
+
 CTL_VERSION, PROTO_VERSION = 2, 2
 CTL = {name: i for i, name in enumerate((
     "RESULT", "CREATE", "SANDBOX", "ATTACH", "DESTROY", "CONSOLE",
@@ -74,7 +76,14 @@ class Puppet:
             self.before[what]()
         return self.answers.get(what, 0)
 
+    def died(self, id, reason="crashed"):
+        """domusd tells the shim so."""
+        self.control.send(struct.pack(
+            "<HHI", CTL_VERSION, CTL["DOMAIN_DIED"], 0) +
+            text(NAMESPACE) + text(id) + text(reason))
+
     def serve_control(self, peer):
+        self.control = peer
         while True:
             try:
                 packet = peer.recv(192 << 10)

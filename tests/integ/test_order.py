@@ -5,7 +5,7 @@ import sys
 import time
 
 import ttrpc
-from harness import eventually, failing, main, spec, test
+from harness import Reader, eventually, failing, main, spec, test
 from puppet import Puppet, text, u32
 
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
@@ -357,6 +357,66 @@ def an_update_goes_on_from_the_last(host, puppet, c):
         update(quota=1000)
     puppet.answers.clear()
     assert text("40000 10000") in update(period=10000)
+
+
+@with_puppet
+def a_domain_that_dies_after_the_exit_ends_its_output(host, puppet, c):
+    """Who reads it waits for the end before Delete."""
+    c.out = Reader(c.stdout)
+    c.err = False
+    c.call("Create", bundle=c.bundle, stdout=c.stdout)
+    c.call("Start")
+    puppet.exited(c.id, "", 3)
+    assert c.wait() == 3
+    assert c.out.is_alive()
+    puppet.died(c.id)
+    assert c.out.end() == b""
+    assert c.call("Delete")["exit_status"] == 3
+    c.shutdown()
+
+
+@with_puppet
+def one_status_of_a_created_task_that_is_killed(host, puppet, c):
+    c.call("Create", bundle=c.bundle)
+    add(c, "a")
+    c.call("Start", exec_id="a")
+    c.call("Kill", signal=15)
+    waiting = c.begin("Wait")
+    assert c.call("Delete")["exit_status"] == 143
+    assert c.end(waiting)["exit_status"] == 143
+    eventually("both events", lambda: [
+        v["exit_status"] for t, v in host.events.of(c.id)
+        if t in ("/tasks/exit", "/tasks/delete")
+        and v.get("id", c.id) != "a"] == [143, 143])
+    c.shutdown()
+
+
+@with_puppet
+def an_exec_that_is_being_started_is_killed(host, puppet, c):
+    up(c)
+    add(c, "a")
+    puppet.before["guest EXEC"] = lambda: time.sleep(1)
+    start = c.begin("Start", exec_id="a")
+    eventually("EXEC", lambda: puppet.seen.count("guest START") == 1)
+    time.sleep(0.2)
+    kill = c.begin("Kill", exec_id="a", signal=9)
+    with failing(9, "waits for its start"):
+        c.call("Kill", exec_id="a", signal=9)
+    c.end(start)
+    c.end(kill)
+    assert puppet.seen[-2:] == ["guest EXEC", "guest SIGNAL"], puppet.seen
+    puppet.exited(c.id, "a", 137)
+    assert c.call("Wait", exec_id="a")["exit_status"] == 137
+    # One that cannot be started has ended.
+    puppet.answers["guest EXEC"] = 5
+    add(c, "b")
+    start = c.begin("Start", exec_id="b")
+    time.sleep(0.2)
+    kill = c.begin("Kill", exec_id="b", signal=9)
+    with failing(5, "has ended"):
+        c.end(kill)
+    with failing(2, "start"):
+        c.end(start)
 
 
 @with_puppet
