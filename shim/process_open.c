@@ -58,7 +58,7 @@ static void not_ready(void *context)
     opening_end(opening, &e);
 }
 
-/* Bytes mean nothing, the end does. */
+/* A byte or the end: runc takes either for its word. */
 static void ready(void *context, short revents)
 {
     struct opening *opening = context;
@@ -67,7 +67,7 @@ static void ready(void *context, short revents)
         read(opening->process->stdio.logger.ready, bytes, sizeof(bytes));
 
     (void)revents;
-    if (n == 0)
+    if (n >= 0)
         opening_end(opening, NULL);
 }
 

@@ -85,13 +85,18 @@ static int make_parents(const char *path, struct err *e)
 
 static int open_file(const char *path, struct stdio_stream *out, struct err *e)
 {
+    /* They are the client's, and read by others than root. */
+    mode_t before = umask(0022);
     struct stat st;
     int r = make_parents(path, e);
 
+    if (r == 0)
+        out->fd =
+            open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
+                 FILE_MODE);
+    (void)umask(before);
     if (r < 0)
         return r;
-    out->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
-                   FILE_MODE);
     /* A FIFO without a reader cannot be opened like this. */
     if (out->fd < 0 && errno != ENXIO)
         return err_errno(e, "cannot open %s", LOG_Q(path, strlen(path)));

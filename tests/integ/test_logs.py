@@ -2,6 +2,7 @@
 """Where output goes: files, loggers, and what is refused."""
 import os
 import stat
+import subprocess
 import sys
 
 from harness import eventually, failing, main, read, test, write
@@ -50,6 +51,48 @@ def a_file_gets_both_outputs(host):
     assert sorted(lines) == ["one", "three", "two"], lines
     assert lines.index("one") < lines.index("three"), lines
     assert stat.S_IMODE(os.stat(path).st_mode) & 0o022 == 0
+
+
+@test
+def a_file_can_be_read_by_others(host):
+    path = host.dir + "/readable/deep/a.log"
+    c = logged(host, "echo one", "file://" + path).up()
+    c.wait()
+    c.finish()
+    modes = [stat.S_IMODE(os.stat(p).st_mode)
+             for p in (path, os.path.dirname(path))]
+    assert modes == [0o644, 0o755], modes
+
+
+@test
+def a_full_disk_costs_only_what_it_has_no_room_for(host):
+    place = directory(host, "small")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place],
+                   check=True)
+    try:
+        path = place + "/a.log"
+        write(place + "/filler", "x" * 60000)
+        c = logged(host, "while :; do echo line; sleep 0.01; done",
+                   "file://" + path, "").up()
+        eventually("it is told", lambda: "is lost" in c.log())
+        size = os.stat(path).st_size
+        os.unlink(place + "/filler")
+        eventually("it goes on", lambda: os.stat(path).st_size > size)
+        c.call("Kill", signal=9)
+        c.wait()
+        c.finish()
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@test
+def a_logger_may_say_a_byte_to_be_ready(host):
+    program(host, "logger", "#!/bin/sh\necho >&5\n"
+            "/bin/cat <&3 >%s/said\n" % host.dir)
+    c = logged(host, "echo one", "binary://%s/logger" % host.dir).up()
+    c.wait()
+    c.finish()
+    eventually("it has all", lambda: read(host.dir + "/said") == "one\n")
 
 
 @test
