@@ -148,12 +148,13 @@ int daemon_connect_or_start(int64_t milliseconds, int *fd_out, struct err *e)
         int status;
 
         r = daemon_connect(fd_out, e);
-        if (r != -ENOENT && r != -ECONNREFUSED)
+        /* EAGAIN: it is there, and has very many clients. */
+        if (r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN)
             return r;
-        if (pid == 0 && daemon_start(&pid, e) < 0)
+        if (r != -EAGAIN && pid == 0 && daemon_start(&pid, e) < 0)
             return -e->code;
         /* One that gives way to another, which is still coming up, ends. */
-        if (waitpid(pid, &status, WNOHANG) == pid &&
+        if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid &&
             deadline > loop_now() + DAEMON_ENDED_MS)
             deadline = loop_now() + DAEMON_ENDED_MS;
         if (loop_now() >= deadline)
