@@ -11,6 +11,7 @@
 #include "task_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "domus/mem.h"
 
@@ -43,9 +44,13 @@ static void hooks_ran(void *context, const struct packet *reply,
 
 char *task_hook_state(const char *members, const char *status, pid_t pid)
 {
-    return xasprintf("{%s%s\"status\":\"%s\",\"pid\":%d}",
-                     members ? members : "", members && members[0] ? "," : "",
-                     status, (int)pid);
+    const char *comma = members && members[0] ? "," : "";
+    bool stopped = strcmp(status, "stopped") == 0;
+    _cleanup_free_ char *process =
+        stopped ? xstrdup("") : xasprintf(",\"pid\":%d", (int)pid);
+
+    return xasprintf("{%s%s\"status\":\"%s\"%s}", members ? members : "", comma,
+                     status, process);
 }
 
 void task_run_hooks(struct task *task, const char *kind,

@@ -65,7 +65,8 @@ def hooks_run_in_their_order(host):
         s = state(host, kind)
         assert s["status"] == status, (kind, s)
         assert s["id"] == c.id and s["bundle"] == c.bundle, s
-        assert s["pid"] == c.pid() and s["ociVersion"] == "1.0.2", s
+        wanted = None if status == "stopped" else c.pid()
+        assert s.get("pid") == wanted and s["ociVersion"] == "1.0.2", s
         assert s["annotations"] == {"a": "b\"c"}, s
         # Not domusd's own environment, but programs are found.
         names = [word.split("=")[0] for word in read(
@@ -192,15 +193,15 @@ def the_guest_dies_while_a_hook_runs(host):
 @test
 def poststop_when_the_shim_died(host):
     c = hooked(host, "sleep 1000", {"poststop": []}).up()
-    pid = c.pid()
-    os.kill(pid, signal.SIGKILL)
+    os.kill(c.pid(), signal.SIGKILL)
     eventually("the connection ends", lambda: c.client.closed)
     c.client.close()
     c.client = None
     assert c.run_delete()["exit_status"] == 137
     assert order(host) == ["poststop"], order(host)
     s = state(host, "poststop")
-    assert (s["status"], s["pid"], s["id"]) == ("stopped", pid, c.id), s
+    # Its process is gone, and the number may be another's.
+    assert (s["status"], s["id"]) == ("stopped", c.id) and "pid" not in s, s
     c.run_delete()
     assert order(host) == ["poststop"], order(host)
     c.drop()
