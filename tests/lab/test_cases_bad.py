@@ -318,10 +318,14 @@ def lsm_labels(world):
     bad_exec(world, "apparmorProfile", apparmorProfile="docker-default")
 
 
-@case("bad input: unknown capability", "refused, by name", only="domus")
+@case("bad input: unknown capability", "the process goes without it")
 def capability_unknown(world):
-    bad_exec(world, "capabilities.effective",
-             capabilities={"effective": ["CAP_NONSENSE"]})
+    def change(config):
+        config["process"]["capabilities"] = {
+            kind: ["CAP_KILL", "CAP_NONSENSE"]
+            for kind in ("bounding", "effective", "permitted")}
+    result = world.run(["grep", "CapBnd", "/proc/self/status"], change=change)
+    same("the set", result.text.split(), ["CapBnd:", "%016x" % (1 << 5)])
 
 
 @case("bad input: values of resources",
