@@ -31,7 +31,7 @@ struct process {
     struct call *start_call;
     struct call *delete_call;
     struct waiter *waiters;
-    bool draining;  /* Delete waits for the last output */
+    bool draining;          /* Delete waits for the last output */
     struct call *kill_call; /* of an exec that is being started */
     uint32_t kill_signal;
     bool exit_held; /* it ended before its start was told */

@@ -46,7 +46,7 @@ class Puppet:
         self.before = {}  # message: function to call before it is answered
         self.seen = []
         self.bodies = []
-        self.guest = None
+        self.guest = self.control = None
         self.pids = []
         self.lock = threading.Lock()
         self.listeners = []
@@ -163,7 +163,8 @@ class Puppet:
             except OSError:
                 pass
             s.close()
-        if self.guest:
-            self.guest.close()
+        for s in (self.guest, self.control):
+            if s:
+                s.close()
         for path in (self.socket, self.channel):
             os.unlink(path)
