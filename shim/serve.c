@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -159,17 +158,6 @@ static int serve(const struct options *options, struct err *e)
     return r;
 }
 
-/* Up to five for each process by exec; a service's soft limit is 1024. */
-static void raise_limits(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 int action_serve(const struct options *options)
 {
     _cleanup_fd_ int log = -1;
@@ -185,7 +173,8 @@ int action_serve(const struct options *options)
                               "delete; -help tells more\n");
         return EXIT_FAILURE;
     }
-    raise_limits();
+    /* Up to five for each process by exec; a service's soft limit is 1024. */
+    loop_raise_fd_limit();
     log = open_log(options);
     (void)!chdir("/");
     (void)fcntl(ACTION_SOCKET_FD, F_SETFD, FD_CLOEXEC);

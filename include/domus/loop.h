@@ -52,6 +52,9 @@ int loop_add_child(struct loop *loop, pid_t pid, loop_child_fn *fn,
 int loop_run(struct loop *loop, struct err *e);
 void loop_stop(struct loop *loop);
 
+/* As many descriptors as the process may have: poll(2) takes any number. */
+void loop_raise_fd_limit(void);
+
 /* Milliseconds and nanoseconds of CLOCK_MONOTONIC. */
 int64_t loop_now(void);
 uint64_t loop_now_ns(void);

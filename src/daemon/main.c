@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -83,17 +82,6 @@ static void serve(struct daemon *daemon)
                                 &requests_handler, daemon);
     log_info("domusd %s is ready", DOMUS_VERSION);
     (void)sd_notify(0, "READY=1");
-}
-
-/* Every connection and every guest takes a descriptor or two. */
-static void raise_limits(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static int run(struct daemon *daemon, struct err *e)
@@ -205,7 +193,8 @@ int main(int argc, char **argv)
         return 1;
     }
     log_set_level(daemon->config.log_level);
-    raise_limits();
+    /* Every connection and every guest takes a descriptor or two. */
+    loop_raise_fd_limit();
     guest_files_init(&daemon->guest, daemon->config.guest_dir);
     daemon->loop = loop_new();
     r = run(daemon, &e);
