@@ -189,14 +189,16 @@ void task_resize(struct task *task, const Task__ResizePtyRequest *request,
 
     if (!process)
         return;
-    if (!process->paths.terminal)
-        (void)err_set(&e, EINVAL, "it has no terminal");
-    else if (request->width > SIZE_MAX_PTY || request->height > SIZE_MAX_PTY)
+    if (request->width > SIZE_MAX_PTY || request->height > SIZE_MAX_PTY) {
         (void)err_set(&e, EINVAL, "%u x %u, the limit is %d", request->width,
                       request->height, SIZE_MAX_PTY);
-    if (e.code) {
         task_name_error(process, "resize", &e);
         call_fail(&call, &e);
+        return;
+    }
+    /* As with runc: clients resize without asking what there is. */
+    if (!process->paths.terminal) {
+        call_reply(&call, NULL);
         return;
     }
     /* Its terminal is made at its start. */

@@ -351,8 +351,6 @@ def processes_that_are_refused(host):
             assert e.code in (3, 8), (text[:100], e)
     with failing(3, "LinuxResources"):
         Exec(c, "e", ["true"], type_url="x/LinuxResources")
-    with failing(3, "terminal"):
-        Exec(c, "e", [], terminal=True, text=good)
     assert Exec(c, "e", ["true"]).run()[0] == 0
     end(c)
 
@@ -512,21 +510,31 @@ def a_terminal_and_its_size(host):
 def sizes_of_terminals(host):
     c = sleeper(host)
     e = sh(c, "tty", "sleep 1000", terminal=True).up()
-    for width, height in ((0, 65535), (65535, 0), (0, 0), (65535, 65535),
-                          (1, 1)):
+    for width, height in ((0, 65535), (65535, 0), (0, 0), (65535, 65535)):
         e.call("ResizePty", width=width, height=height)
     for width, height in ((65536, 1), (1, 65536), ((1 << 32) - 1, 1)):
         with failing(3, "65535"):
             e.call("ResizePty", width=width, height=height)
-    plain = Exec(c, "plain", ["sleep", "1000"]).up()
-    with failing(3, "no terminal"):
-        plain.call("ResizePty", width=80, height=25)
-    with failing(3, "no terminal"):
-        c.call("ResizePty", width=80, height=25)
+    # Without a terminal it means nothing, as with runc.
+    plain = Exec(c, "plain", ["sleep", "1000"])
+    plain.call("ResizePty", width=80, height=25)
+    plain.up().call("ResizePty", width=80, height=25)
+    c.call("ResizePty", width=80, height=25)
     e.call("Kill", signal=9)
     e.wait()
     with failing(9):
         e.call("ResizePty", width=80, height=25)
+    end(c)
+
+
+@test
+def the_request_says_whether_there_is_a_terminal(host):
+    c = sleeper(host)
+    process = spec(["sh", "-c", "test -t 1 && echo yes || echo no"])["process"]
+    for wanted in (True, False):
+        process["terminal"] = not wanted
+        e = Exec(c, "e", [], terminal=wanted, text=json.dumps(process))
+        assert e.run() == (0, b"yes\r\n" if wanted else b"no\n"), wanted
     end(c)
 
 
