@@ -9,9 +9,15 @@
 #include "task.pb-c.h"
 #include "task_internal.h"
 
+/* Of each process. containerd forgets a Wait whose client has gone, but ttrpc
+ * has no word to tell us. */
+#define WAITERS_MAX 16384
+
 struct waiter {
     struct waiter *next;
+    struct process *process;
     struct call *call;
+    struct loop_timer *deadline;
 };
 
 void process_init(struct process *process, struct task *task, const char *exec)
@@ -23,6 +29,21 @@ void process_init(struct process *process, struct task *task, const char *exec)
     };
 }
 
+/* Takes it out of the list and frees it. */
+static struct call *waiter_end(struct waiter *waiter)
+{
+    struct waiter **at = &waiter->process->waiters;
+    struct call *call = waiter->call;
+
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+    waiter->process->waiter_count--;
+    loop_remove_timer(&waiter->deadline);
+    free(waiter);
+    return call;
+}
+
 void process_clear(struct process *process)
 {
     loop_remove_timer(&process->timer);
@@ -32,13 +53,8 @@ void process_clear(struct process *process)
     if (process->spec)
         wire_clear(&spec_process_desc, process->spec);
     free(process->spec);
+    process_answer_waiters(process);
     free(process->exec);
-    while (process->waiters) {
-        struct waiter *waiter = process->waiters;
-
-        process->waiters = waiter->next;
-        free(waiter);
-    }
     *process = (struct process){0};
 }
 
@@ -57,24 +73,67 @@ void process_answer_waiters(struct process *process)
         (void)err_set(&e, ENOENT, "container %s was not created",
                       process->task->id);
     while (process->waiters) {
-        struct waiter *waiter = process->waiters;
+        struct call *call = waiter_end(process->waiters);
 
-        process->waiters = waiter->next;
         if (process->exited)
-            call_reply(&waiter->call, &response.base);
+            call_reply(&call, &response.base);
         else
-            call_fail(&waiter->call, &e);
-        free(waiter);
+            call_fail(&call, &e);
+    }
+}
+
+static void waiter_give_up(struct waiter *waiter)
+{
+    struct call *call = waiter_end(waiter);
+
+    call_fail_code(&call, TTRPC_DEADLINE_EXCEEDED, "it has not ended yet");
+}
+
+static void waiter_late(void *context)
+{
+    struct waiter *waiter = context;
+
+    waiter->deadline = NULL;
+    waiter_give_up(waiter);
+}
+
+/* Whose connection is gone. */
+static void drop_orphans(struct process *process)
+{
+    struct waiter *next;
+
+    for (struct waiter *w = process->waiters; w; w = next) {
+        next = w->next;
+        if (!call_wanted(w->call))
+            waiter_give_up(w);
     }
 }
 
 void process_wait(struct process *process, struct call *call)
 {
-    struct waiter *waiter = xcalloc(1, sizeof(*waiter));
+    int64_t timeout = call_timeout(call);
+    struct waiter *waiter;
 
+    if (process->waiter_count == WAITERS_MAX)
+        drop_orphans(process);
+    if (process->waiter_count == WAITERS_MAX) {
+        struct err e = ERR_INIT;
+
+        (void)err_set(&e, ENOSPC, "%d calls wait for it already", WAITERS_MAX);
+        task_name_error(process, "wait", &e);
+        call_fail(&call, &e);
+        return;
+    }
+    call_uncount(call);
+    waiter = xcalloc(1, sizeof(*waiter));
+    waiter->process = process;
     waiter->call = call;
     waiter->next = process->waiters;
     process->waiters = waiter;
+    process->waiter_count++;
+    if (timeout >= 0)
+        waiter->deadline =
+            loop_add_timer(process->task->loop, timeout, waiter_late, waiter);
     /* The record of the first process is written before its end is told. */
     if (process->state == TASK_STOPPED || process->state == TASK_DELETING)
         process_answer_waiters(process);

@@ -31,6 +31,7 @@ struct process {
     struct call *start_call;
     struct call *delete_call;
     struct waiter *waiters;
+    size_t waiter_count;
     bool draining;          /* Delete waits for the last output */
     struct call *kill_call; /* of an exec that is being started */
     uint32_t kill_signal;
@@ -46,7 +47,7 @@ struct process {
 
 /* In place: the first process is a member of its task. */
 void process_init(struct process *process, struct task *task, const char *exec);
-/* Nobody may wait any more. */
+/* Whoever still waits is told that it is gone. */
 void process_clear(struct process *process);
 
 /* Opens its streams, and has a logger started; fn is called once, perhaps at

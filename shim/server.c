@@ -11,9 +11,10 @@
 
 /* containerd needs one, a person's tools a few more. */
 #define CONNECTIONS_MAX 128
-/* Waits and the like that one connection may have open. */
+/* That one connection may have open, but Waits. */
 #define CALLS_MAX 1024
 #define READ_STEP 16384
+#define NS_PER_MS 1000000
 /* With so much unsent the connection is not read from. */
 #define SEND_ROOM (64 * 1024)
 
@@ -25,7 +26,7 @@ struct connection {
     struct ttrpc_reader reader;
     struct buf sending;
     uint32_t last_stream;
-    size_t calls; /* not yet answered */
+    size_t calls; /* not yet answered, of those that are counted */
     bool reading; /* inside handle_frames() */
     bool broken;  /* to be closed when that returns */
     bool held;    /* frames were left until answers are read */
@@ -36,6 +37,8 @@ struct call {
     struct server *server;         /* NULL once that is gone */
     struct connection *connection; /* NULL once that is gone */
     uint32_t stream;
+    int64_t timeout_ns;
+    bool counted;
 };
 
 struct server {
@@ -148,6 +151,8 @@ static void handle_request(struct connection *c,
         call->server = server;
         call->connection = c;
         call->stream = frame->stream;
+        call->timeout_ns = request->timeout_nano;
+        call->counted = true;
         call->next = server->calls;
         server->calls = call;
         c->calls++;
@@ -312,9 +317,27 @@ static struct connection *call_end(struct call *call)
             at = &(*at)->next;
         *at = call->next;
     }
-    if (c)
-        c->calls--;
+    call_uncount(call);
     return c && !c->broken ? c : NULL;
+}
+
+void call_uncount(struct call *call)
+{
+    if (call->connection && call->counted)
+        call->connection->calls--;
+    call->counted = false;
+}
+
+bool call_wanted(const struct call *call)
+{
+    return call->connection != NULL;
+}
+
+int64_t call_timeout(const struct call *call)
+{
+    if (call->timeout_ns == 0)
+        return -1;
+    return call->timeout_ns < 0 ? 0 : call->timeout_ns / NS_PER_MS + 1;
 }
 
 void call_reply(struct call **call, const ProtobufCMessage *message)

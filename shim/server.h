@@ -30,7 +30,15 @@ void server_free(struct server **server);
 /* True when no answer waits to be sent. */
 bool server_flushed(const struct server *server);
 
-/* Both free the call and set the caller's pointer to NULL. */
+/* For one that may stay open for ever and that nobody takes back: it no longer
+ * counts against what its connection may have open. */
+void call_uncount(struct call *call);
+/* False once its connection is gone. */
+bool call_wanted(const struct call *call);
+/* Milliseconds that its client waits for the answer; -1: without end. */
+int64_t call_timeout(const struct call *call);
+
+/* They free the call and set the caller's pointer to NULL. */
 void call_reply(struct call **call, const ProtobufCMessage *message);
 void call_fail(struct call **call, const struct err *why);
 void call_fail_code(struct call **call, enum ttrpc_code code, const char *text);

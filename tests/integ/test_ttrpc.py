@@ -209,6 +209,58 @@ def a_peer_that_never_reads(host):
     end(c, sock, quiet)
 
 
+def waits(c, sock, first, n):
+    """n Waits from a stream on; the connection's next stream."""
+    payload = request("Wait", encode(ttrpc.PROCESS, {"id": c.id}))
+    sock.sendall(b"".join(ttrpc.frame(first + 2 * i, 1, payload, 1)
+                          for i in range(n)))
+    return first + 2 * n
+
+
+def asked(c, sock, stream):
+    sock.sendall(ttrpc.frame(stream, 1, state(c), 1))
+    return answer(sock)
+
+
+@test
+def waits_that_nobody_takes_back_bar_nobody(host):
+    """A client that goes away leaves its Wait with the shim for good."""
+    c, sock = idle(host)
+    stream = waits(c, sock, 1, 3000)
+    got, status, _ = asked(c, sock, stream)
+    assert (got, status) == (stream, None), (got, status)
+    stream = waits(c, sock, stream + 2, 16384 - 3000)
+    assert asked(c, sock, stream)[1] is None
+    with failing(8, "16384 calls wait"):
+        c.call("Wait", timeout=5)
+    sock.close()
+    for _ in range(20):
+        waiting = c.begin("Wait")
+        assert c.status() == 2
+        try:
+            c.end(waiting, 1)
+        except ttrpc.Error:
+            time.sleep(0.1)  # it has not noticed yet
+        except TimeoutError:
+            break
+    c.call("Kill", signal=9)
+    assert c.end(waiting)["exit_status"] == 137
+    c.finish()
+
+
+@test
+def a_wait_has_its_clients_deadline(host):
+    c, sock = idle(host)
+    for stream, timeout in ((1, 300000000), (3, -5), (5, 1)):
+        sock.sendall(ttrpc.frame(stream, 1, encode(ttrpc.REQUEST_SCHEMA, {
+            "service": V2, "method": "Wait", "timeout_nano": timeout,
+            "payload": encode(ttrpc.PROCESS, {"id": c.id})}), 1))
+    answers = [answer(sock) for _ in range(3)]
+    assert answers[-1][0] == 1, answers
+    assert [s["code"] for _, s, _ in answers] == [4, 4, 4], answers
+    end(c, sock)
+
+
 @test
 def both_versions_of_the_service(host):
     c, sock = idle(host)
