@@ -163,6 +163,23 @@ uint32_t process_add_output(struct process *process, struct link *link,
     return id;
 }
 
+bool process_output_moves(struct process *process, struct link *link)
+{
+    bool moves = false;
+
+    for (uint32_t i = PROCESS_OUT; i <= PROCESS_ERR; i++)
+        if (stream_activity(link, process->first_stream + i) == STREAM_MOVES)
+            moves = true;
+    return moves;
+}
+
+void process_end_silent_output(struct process *process, struct link *link)
+{
+    for (uint32_t i = PROCESS_OUT; i <= PROCESS_ERR; i++)
+        if (stream_activity(link, process->first_stream + i) == STREAM_SILENT)
+            stream_end(link, process->first_stream + i);
+}
+
 uint32_t process_input_id(const struct process *process)
 {
     return process->stdio.in.fd >= 0 ? process->first_stream + PROCESS_IN : 0;

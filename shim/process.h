@@ -33,6 +33,7 @@ struct process {
     struct waiter *waiters;
     size_t waiter_count;
     bool draining;          /* Delete waits for the last output */
+    int64_t drain_until;    /* by loop_now() */
     struct call *kill_call; /* of an exec that is being started */
     uint32_t kill_signal;
     bool exit_held; /* it ended before its start was told */
@@ -64,6 +65,10 @@ void process_answer_waiters(struct process *process);
  * there is no stream. Output before the guest is asked, input after. */
 uint32_t process_add_output(struct process *process, struct link *link,
                             enum process_stream which);
+/* Since either of these was last asked. */
+bool process_output_moves(struct process *process, struct link *link);
+/* Ends what nothing came of, and of which nothing waits for its reader. */
+void process_end_silent_output(struct process *process, struct link *link);
 void process_add_input(struct process *process, struct link *link);
 uint32_t process_input_id(const struct process *process);
 

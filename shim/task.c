@@ -85,6 +85,22 @@ static void init_exited(struct task *task, uint32_t status)
     loop_remove_timer(&task->kill_timer);
 }
 
+/* A guest that breaks its word may not keep the readers. */
+static void output_late(void *context)
+{
+    struct task *task = context;
+
+    task->output_timer = NULL;
+    if (!task->guest || task->init.sinks == 0)
+        return;
+    process_end_silent_output(&task->init, guest_link(task->guest));
+    if (task->init.sinks == 0)
+        log_warn("the guest did not end the output of the first process");
+    else
+        task->output_timer =
+            loop_add_timer(task->loop, TASK_OUTPUT_MS, output_late, task);
+}
+
 static void finish_init(struct task *task, bool tell)
 {
     loop_remove_timer(&task->execs_timer);
@@ -94,9 +110,12 @@ static void finish_init(struct task *task, bool tell)
     if (tell)
         process_publish_exit(&task->init);
     process_answer_waiters(&task->init);
-    if (task->guest)
-        stream_abandon(guest_link(task->guest),
-                       task->init.first_stream + PROCESS_IN);
+    if (!task->guest)
+        return;
+    stream_abandon(guest_link(task->guest),
+                   task->init.first_stream + PROCESS_IN);
+    task->output_timer =
+        loop_add_timer(task->loop, TASK_OUTPUT_MS, output_late, task);
 }
 
 /* The first process is over. tell is false for one that never ran: an exit may
@@ -498,6 +517,7 @@ void task_free(struct task **task)
     loop_remove_timer(&t->timer);
     loop_remove_timer(&t->kill_timer);
     loop_remove_timer(&t->execs_timer);
+    loop_remove_timer(&t->output_timer);
     guest_free(&t->guest);
     task_free_execs(t);
     process_clear(&t->init);

@@ -91,6 +91,7 @@ static void take_down(struct task *task)
 {
     loop_remove_timer(&task->timer);
     loop_remove_timer(&task->kill_timer);
+    loop_remove_timer(&task->output_timer);
     loop_remove_timer(&task->init.timer);
     task->init.draining = false;
     task_drop_guest(task);
@@ -126,12 +127,24 @@ static void take_down_process(struct process *process)
         delete_exec(process);
 }
 
+static bool process_moves(struct process *process)
+{
+    return process->task->guest &&
+           process_output_moves(process, guest_link(process->task->guest));
+}
+
 static void drain_late(void *context)
 {
     struct process *process = context;
 
     process->timer = NULL;
-    log_warn("output of the process is not read; the rest is dropped");
+    if (process_moves(process) && loop_now() < process->drain_until) {
+        process->timer = loop_add_timer(process->task->loop, TASK_DRAIN_MS,
+                                        drain_late, process);
+        return;
+    }
+    log_warn("output of the process has no end or is not read; the rest is "
+             "dropped");
     take_down_process(process);
 }
 
@@ -175,6 +188,8 @@ void task_delete(struct task *task, const Task__ProcessRequest *request,
         loop_remove_timer(&task->timer);
     if (task->guest && process->sinks > 0 && !never_ran) {
         process->draining = true;
+        process->drain_until = loop_now() + TASK_DRAIN_ALL_MS;
+        (void)process_moves(process);
         process->timer =
             loop_add_timer(task->loop, TASK_DRAIN_MS, drain_late, process);
         return;

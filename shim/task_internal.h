@@ -23,9 +23,15 @@
 #define TASK_ANSWER_MS  5000  /* SIGNAL, STATS and the like */
 /* PAUSE and RESUME of the container: more than the guest gives the kernel for
  * it, lest a late answer leave it frozen and told to run. */
-#define TASK_FREEZE_MS  15000
-#define TASK_KILL_MS    10000 /* SIGKILL to EXITED; then the domain goes */
-#define TASK_DRAIN_MS   10000 /* the last output, once the process ended */
+#define TASK_FREEZE_MS 15000
+#define TASK_KILL_MS   10000 /* SIGKILL to EXITED; then the domain goes */
+/* The last output, once the process ended: as long as runc waits for it, or
+ * longer while bytes move. A background process may hold it for ever. */
+#define TASK_DRAIN_MS     2000
+#define TASK_DRAIN_ALL_MS 10000
+/* From init's end to that of its output, while nothing comes: every process of
+ * the container is gone, and whoever reads it waits for its end. */
+#define TASK_OUTPUT_MS  5000
 #define TASK_DESTROY_MS 30000
 #define TASK_CONSOLE_MS 1000
 /* What a dying guest sent may still stand in the channel. */
@@ -126,6 +132,7 @@ struct task {
     unsigned oom_count;
     bool ended; /* init ended, execs are waited for */
     struct loop_timer *execs_timer;
+    struct loop_timer *output_timer;
     bool ending; /* the guest is gone, its console is being asked for */
     char *end_reason;
     struct loop_timer *timer; /* the grace */

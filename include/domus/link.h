@@ -66,6 +66,17 @@ struct stream *stream_add_sink(struct link *link, uint32_t id, int fd,
  * sink closes its descriptor and from then on throws away what comes. */
 void stream_abandon(struct link *link, uint32_t id);
 
+/* What happened at a sink since it was last asked. */
+enum stream_activity {
+    STREAM_SILENT,  /* nothing came, and all was written; or there is none */
+    STREAM_BLOCKED, /* its descriptor took nothing of what waits */
+    STREAM_MOVES,
+};
+enum stream_activity stream_activity(struct link *link, uint32_t id);
+
+/* As if END had come, of a peer that does not say so. done is called. */
+void stream_end(struct link *link, uint32_t id);
+
 /* A source sends what its descriptor holds now, then END, although whoever
  * writes to it may stay. done is called. */
 void stream_finish(struct link *link, uint32_t id);

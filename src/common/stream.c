@@ -18,6 +18,7 @@ struct stream {
     bool began; /* sink: DATA came */
     bool ended; /* END was queued, or came */
     bool lossy; /* sink: the file has no room, which was told */
+    bool moved; /* sink: bytes came or were written since it was asked */
     bool last;  /* source: what is there now is all that comes */
     stream_done_fn *done;
     void *context;
@@ -138,6 +139,7 @@ void stream_resume_sources(struct link *link)
 /* Half a window at a time, so that small writes cost few frames. */
 static void sink_took(struct stream *s, size_t n)
 {
+    s->moved = true;
     s->unreturned += (uint32_t)n;
     if (s->ended || s->unreturned < PROTO_WINDOW / 2)
         return;
@@ -267,6 +269,30 @@ void stream_abandon(struct link *link, uint32_t id)
     sink_write(s);
 }
 
+enum stream_activity stream_activity(struct link *link, uint32_t id)
+{
+    struct stream *s = find(link, id);
+    bool moved;
+
+    if (!s)
+        return STREAM_SILENT;
+    moved = s->moved;
+    s->moved = false;
+    if (moved)
+        return STREAM_MOVES;
+    return buf_len(&s->waiting) > 0 ? STREAM_BLOCKED : STREAM_SILENT;
+}
+
+void stream_end(struct link *link, uint32_t id)
+{
+    struct stream *s = find(link, id);
+
+    if (!s || s->is_source || s->ended)
+        return;
+    s->ended = true;
+    sink_write(s);
+}
+
 void stream_finish(struct link *link, uint32_t id)
 {
     struct stream *s = find(link, id);
@@ -289,6 +315,7 @@ static int sink_data(struct stream *s, uint32_t id, const uint8_t *bytes,
         s->began = true;
         link_first_data(s->link, id);
     }
+    s->moved = true;
     buf_append(&s->waiting, bytes, n);
     sink_write(s);
     return 0;

@@ -376,6 +376,20 @@ def a_domain_that_dies_after_the_exit_ends_its_output(host, puppet, c):
 
 
 @with_puppet
+def a_guest_that_never_ends_its_output(host, puppet, c):
+    c.out = Reader(c.stdout)
+    c.err = False
+    c.call("Create", bundle=c.bundle, stdout=c.stdout)
+    c.call("Start")
+    puppet.exited(c.id, "", 3)
+    assert c.wait() == 3
+    assert c.out.end() == b""
+    assert c.status() == STOPPED
+    assert c.call("Delete")["exit_status"] == 3
+    c.shutdown()
+
+
+@with_puppet
 def one_status_of_a_created_task_that_is_killed(host, puppet, c):
     c.call("Create", bundle=c.bundle)
     add(c, "a")

@@ -299,6 +299,37 @@ static void an_abandoned_sink_still_drains(void **state)
     close(out[0]);
 }
 
+static void a_sink_says_what_happens(void **state)
+{
+    int out[2];
+    uint8_t bytes[PROTO_DATA_MAX];
+
+    (void)state;
+    make_pipe(out);
+    (void)fcntl(out[1], F_SETPIPE_SZ, 4096);
+    stream_add_sink(host.link, 3, out[1], stream_done, &host);
+    assert_int_equal(stream_activity(host.link, 3), STREAM_SILENT);
+    raw_data(3, 100);
+    settle();
+    assert_int_equal(stream_activity(host.link, 3), STREAM_MOVES);
+    assert_int_equal(stream_activity(host.link, 3), STREAM_SILENT);
+    /* 1904 bytes still fit into the only page. */
+    raw_data(3, 6000);
+    settle();
+    assert_int_equal(stream_activity(host.link, 3), STREAM_MOVES);
+    assert_int_equal(stream_activity(host.link, 3), STREAM_BLOCKED);
+    assert_int_equal(read(out[0], bytes, sizeof(bytes)), 2004);
+    settle();
+    assert_int_equal(stream_activity(host.link, 3), STREAM_MOVES);
+    assert_int_equal(stream_activity(host.link, 4), STREAM_SILENT);
+    /* The rest is written, then it ends. */
+    stream_end(host.link, 3);
+    assert_int_equal(read(out[0], bytes, sizeof(bytes)), 4096);
+    assert_int_equal(host.done, 1);
+    assert_int_equal(read(out[0], bytes, sizeof(bytes)), 0);
+    close(out[0]);
+}
+
 static void streams_end_with_the_link(void **state)
 {
     int in[2], out[2];
@@ -544,6 +575,7 @@ int main(void)
         both(a_finished_source_sends_what_is_there),
         both(a_finished_source_waits_for_a_slow_reader),
         both(an_abandoned_sink_still_drains),
+        raw(a_sink_says_what_happens),
         raw(streams_end_with_the_link),
         raw(what_came_is_written_though_the_link_is_gone),
         raw(a_link_that_was_closed_on_purpose_writes_what_came),
