@@ -11,6 +11,7 @@
 #include "actions.h"
 #include "bootstrap.h"
 #include "domus/mem.h"
+#include "log_writer.h"
 
 static const char usage[] =
     "usage: containerd-shim-domus-v2 [FLAG ...] start | delete\n"
@@ -49,6 +50,8 @@ int main(int argc, char **argv)
     struct options options;
     struct err e = ERR_INIT;
 
+    if (argc == 2 && strcmp(argv[0], LOG_WRITER_NAME) == 0)
+        return log_writer_main(argv[1]);
     (void)umask(0077);
     if (options_parse(argc, argv, &options, &e) < 0) {
         (void)fprintf(stderr, "domus: %s; -help tells which there are\n",

@@ -27,6 +27,8 @@ void process_init(struct process *process, struct task *task, const char *exec)
         .exec = xstrdup(exec),
         .stdio = STDIO_INIT,
     };
+    for (int i = 0; i < PROCESS_WRITERS; i++)
+        process->writers[i].fd = -1;
 }
 
 /* Takes it out of the list and frees it. */
@@ -48,7 +50,7 @@ void process_clear(struct process *process)
 {
     loop_remove_timer(&process->timer);
     process_open_cancel(process);
-    stdio_close(&process->stdio);
+    process_close_streams(process);
     stdio_paths_clear(&process->paths);
     if (process->spec)
         wire_clear(&spec_process_desc, process->spec);
@@ -145,8 +147,13 @@ static void sink_done(void *context, uint32_t id)
 
     (void)id;
     process->sinks--;
-    if (process->sinks == 0)
+    if (process_written(process))
         task_drained(process);
+}
+
+bool process_written(const struct process *process)
+{
+    return process->sinks == 0 && !process_has_writer(process);
 }
 
 uint32_t process_add_output(struct process *process, struct link *link,

@@ -13,6 +13,17 @@
 /* Offsets from the first stream id of a process. */
 enum process_stream { PROCESS_IN, PROCESS_OUT, PROCESS_ERR, PROCESS_STREAMS };
 
+/* Who takes output where that is no reader of a FIFO: writers of files, by
+ * LOGGER_OUT and LOGGER_ERR, and a logger. */
+enum { PROCESS_LOGGER = STDIO_FILES, PROCESS_WRITERS };
+
+struct writer {
+    struct process *process; /* borrowed */
+    int fd;                  /* owned: a file's reports; ends with the writer */
+    struct loop_fd *source;  /* NULL: there is none, or it has ended */
+    bool ready;
+};
+
 struct task;
 struct waiter;
 struct opening;
@@ -24,6 +35,7 @@ struct process {
     enum task_state state;
     struct stdio_paths paths;
     struct stdio stdio;
+    struct writer writers[PROCESS_WRITERS];
     uint32_t first_stream; /* its ids are PROCESS_STREAMS in a row */
     unsigned sinks;        /* output streams that have not ended */
     bool input_closed;     /* CloseIO came before the start */
@@ -51,11 +63,17 @@ void process_init(struct process *process, struct task *task, const char *exec);
 /* Whoever still waits is told that it is gone. */
 void process_clear(struct process *process);
 
-/* Opens its streams, and has a logger started; fn is called once, perhaps at
- * once, unless it is cancelled. */
+/* Opens its streams, and has writers and loggers started; fn is called once,
+ * perhaps at once, unless it is cancelled. */
 typedef void process_open_fn(struct process *process, const struct err *why);
 void process_open(struct process *process, process_open_fn *fn);
 void process_open_cancel(struct process *process);
+/* What is left of them here. Writers end when they have written what they got.
+ */
+void process_close_streams(struct process *process);
+bool process_has_writer(const struct process *process);
+/* All of its output has come, and was read or is in its files. */
+bool process_written(const struct process *process);
 
 void process_wait(struct process *process, struct call *call);
 /* With its exit; or that it is gone, when there was none. */

@@ -3,14 +3,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
-
-#define DIRECTORY_MODE 0755
-#define FILE_MODE      0644
 
 /* Looked at before it is opened for real: opening a device may do things. */
 static int find_fifo(const char *path, int *fd_out, struct err *e)
@@ -68,44 +66,6 @@ static int open_output_fifo(const char *path, struct stdio_stream *out,
     return r < 0 ? r : open_fifo(fifo, O_WRONLY, path, &out->fd, e);
 }
 
-static int make_parents(const char *path, struct err *e)
-{
-    _cleanup_free_ char *parent = xstrdup(path);
-
-    for (char *slash = strchr(parent + 1, '/'); slash;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(parent, DIRECTORY_MODE) < 0 && errno != EEXIST)
-            return err_errno(e, "cannot make %s",
-                             LOG_Q(parent, strlen(parent)));
-        *slash = '/';
-    }
-    return 0;
-}
-
-static int open_file(const char *path, struct stdio_stream *out, struct err *e)
-{
-    /* They are the client's, and read by others than root. */
-    mode_t before = umask(0022);
-    struct stat st;
-    int r = make_parents(path, e);
-
-    if (r == 0)
-        out->fd =
-            open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC,
-                 FILE_MODE);
-    (void)umask(before);
-    if (r < 0)
-        return r;
-    /* A FIFO without a reader cannot be opened like this. */
-    if (out->fd < 0 && errno != ENXIO)
-        return err_errno(e, "cannot open %s", LOG_Q(path, strlen(path)));
-    if (out->fd < 0 || fstat(out->fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return err_set(e, EINVAL, "%s is not a regular file",
-                       LOG_Q(path, strlen(path)));
-    return 0;
-}
-
 static int open_pipe(int *read_end, int *write_end, struct err *e)
 {
     int fds[2];
@@ -122,11 +82,17 @@ static int open_logger(struct log_uri *uri, struct stdio_logger *logger,
                        struct err *e)
 {
     int r = open_pipe(&logger->ready, &logger->fds[LOGGER_READY], e);
+    int life[2];
 
     if (r < 0)
         return r;
     if (fcntl(logger->ready, F_SETFL, O_NONBLOCK) < 0)
         return err_errno(e, "pipe");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                   life) < 0)
+        return err_errno(e, "socketpair");
+    logger->life = life[0];
+    logger->fds[LOGGER_LIFE] = life[1];
     logger->uri = *uri;
     *uri = (struct log_uri){0};
     return 0;
@@ -138,6 +104,24 @@ static int open_logged(struct stdio_stream *out, int *read_end, struct err *e)
 
     if (r == 0 && fcntl(out->fd, F_SETFL, O_NONBLOCK) < 0)
         r = err_errno(e, "pipe");
+    return r;
+}
+
+/* One writer for one file, so that what both outputs say keeps its order. */
+static int open_file(struct log_uri *uri, int which, struct stdio *stdio,
+                     struct err *e)
+{
+    struct stdio_stream *out = which == LOGGER_OUT ? &stdio->out : &stdio->err;
+    const char *other = stdio->files[LOGGER_OUT].path;
+    int r;
+
+    if (which == LOGGER_ERR && other && strcmp(other, uri->path) == 0) {
+        out->fd = fcntl(stdio->out.fd, F_DUPFD_CLOEXEC, 0);
+        return out->fd < 0 ? err_errno(e, "pipe") : 0;
+    }
+    r = open_logged(out, &stdio->files[which].in, e);
+    if (r == 0)
+        stdio->files[which].path = steal_ptr(&uri->path);
     return r;
 }
 
@@ -154,7 +138,7 @@ static int open_output(const char *text, int which, struct stdio *stdio,
     case LOG_URI_FIFO:
         return open_output_fifo(uri.path, out, e);
     case LOG_URI_FILE:
-        return open_file(uri.path, out, e);
+        return open_file(&uri, which, stdio, e);
     case LOG_URI_BINARY:
         break;
     }
@@ -228,12 +212,23 @@ void stdio_close_logger(struct stdio_logger *logger)
     for (int i = 0; i < LOGGER_FDS; i++)
         close_fd(&logger->fds[i]);
     close_fd(&logger->ready);
+    close_fd(&logger->life);
     log_uri_clear(&logger->uri);
+}
+
+static void close_files(struct stdio *stdio)
+{
+    for (int i = 0; i < STDIO_FILES; i++) {
+        close_fd(&stdio->files[i].in);
+        free(stdio->files[i].path);
+        stdio->files[i].path = NULL;
+    }
 }
 
 void stdio_close(struct stdio *stdio)
 {
     stdio_close_logger(&stdio->logger);
+    close_files(stdio);
     close_stream(&stdio->in);
     close_stream(&stdio->out);
     close_stream(&stdio->err);

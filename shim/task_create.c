@@ -91,7 +91,7 @@ static void give_up(struct task *task)
     struct creation *creation = steal_ptr(&task->creation);
     struct err why = creation->why;
 
-    stdio_close(&task->init.stdio);
+    process_close_streams(&task->init);
     stdio_paths_clear(&task->init.paths);
     task->init.state = TASK_NONE;
     task_clear_hooks(task);

@@ -95,7 +95,7 @@ static void take_down(struct task *task)
     loop_remove_timer(&task->init.timer);
     task->init.draining = false;
     task_drop_guest(task);
-    stdio_close(&task->init.stdio);
+    process_close_streams(&task->init);
     control_set_attached(task->control, false);
     if (task->record.sandbox)
         control_request(task->control, CTL_DESTROY, NULL, TASK_DESTROY_MS,
@@ -143,8 +143,8 @@ static void drain_late(void *context)
                                         drain_late, process);
         return;
     }
-    log_warn("output of the process has no end or is not read; the rest is "
-             "dropped");
+    log_warn("output of the process has no end, or nobody takes it; the rest "
+             "is dropped");
     take_down_process(process);
 }
 
@@ -186,7 +186,7 @@ void task_delete(struct task *task, const Task__ProcessRequest *request,
     process->state = TASK_DELETING;
     if (process == &task->init)
         loop_remove_timer(&task->timer);
-    if (task->guest && process->sinks > 0 && !never_ran) {
+    if (!process_written(process) && !never_ran) {
         process->draining = true;
         process->drain_until = loop_now() + TASK_DRAIN_ALL_MS;
         (void)process_moves(process);

@@ -220,7 +220,7 @@ static void exec_failed(struct process *process, const struct err *why)
             stream_abandon(guest_link(task->guest), process->first_stream + i);
     process->sinks = 0;
     process_open_cancel(process);
-    stdio_close(&process->stdio);
+    process_close_streams(process);
     if (e.code == ENOENT || e.code == EACCES)
         e.code = EINVAL;
     task_name_error(process, "start", &e);

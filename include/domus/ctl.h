@@ -11,7 +11,7 @@
 #include "domus/packet.h"
 #include "domus/spec.h"
 
-#define CTL_VERSION         2
+#define CTL_VERSION         3
 #define CTL_SOCKET          "/run/domus/domusd.sock"
 #define CTL_NAMESPACE_MAX   76
 #define CTL_MOUNTS_MAX      16
@@ -41,7 +41,7 @@ enum ctl_type {
     CTL_RESUME,         /* name -> RESULT */
     CTL_UPDATE,         /* update -> RESULT */
     CTL_HOOKS,          /* hooks -> RESULT, when all have run */
-    CTL_LOGGER,         /* logger, three descriptors -> RESULT, when it runs */
+    CTL_LOGGER,         /* logger, four descriptors -> RESULT, when it runs */
     CTL_TYPE_COUNT
 };
 

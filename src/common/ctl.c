@@ -146,7 +146,7 @@ static const struct packet_type types[CTL_TYPE_COUNT] = {
     [CTL_RESUME] = {"RESUME", &name_desc, 0},
     [CTL_UPDATE] = {"UPDATE", &update_desc, 0},
     [CTL_HOOKS] = {"HOOKS", &hooks_desc, 0},
-    [CTL_LOGGER] = {"LOGGER", &logger_desc, 3},
+    [CTL_LOGGER] = {"LOGGER", &logger_desc, 4},
 };
 
 const struct packet_protocol ctl_protocol = {

@@ -1,5 +1,6 @@
 #include "logger.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -16,8 +17,11 @@ struct logger {
     char *name; /* of its container, and its own; owned */
     pid_t pid;
     int status_fd;
-    struct loop_fd *source; /* NULL once it is answered */
-    struct loop_timer *deadline;
+    struct loop_fd *source;      /* NULL once it is answered */
+    struct loop_timer *deadline; /* of its start */
+    int life;                    /* owned; the shim sees it end with this */
+    struct loop_fd *life_source; /* NULL once the shim is done with it */
+    struct loop_timer *end_timer;
 };
 
 static void logger_free(struct logger *logger)
@@ -30,7 +34,10 @@ static void logger_free(struct logger *logger)
         *at = logger->next;
     loop_remove_fd(&logger->source);
     loop_remove_timer(&logger->deadline);
+    loop_remove_fd(&logger->life_source);
+    loop_remove_timer(&logger->end_timer);
     close_fd(&logger->status_fd);
+    close_fd(&logger->life);
     free(logger->name);
     free(logger);
 }
@@ -79,6 +86,36 @@ static void not_started(void *context)
     answer(logger, &e);
 }
 
+/* With what it started: its session is its own, and it is not reaped yet. */
+static void kill_late(void *context)
+{
+    struct logger *logger = context;
+
+    logger->end_timer = NULL;
+    (void)kill(-logger->pid, SIGKILL);
+}
+
+static void end_late(void *context)
+{
+    struct logger *logger = context;
+
+    log_warn("%s does not end; it is ended", logger->name);
+    (void)kill(-logger->pid, SIGTERM);
+    logger->end_timer =
+        loop_add_timer(logger->daemon->loop, LOGGER_TERM_MS, kill_late, logger);
+}
+
+/* The shim has closed its end, or is gone. */
+static void forsaken(void *context, short revents)
+{
+    struct logger *logger = context;
+
+    (void)revents;
+    loop_remove_fd(&logger->life_source);
+    logger->end_timer =
+        loop_add_timer(logger->daemon->loop, LOGGER_END_MS, end_late, logger);
+}
+
 static void ended(void *context, pid_t pid, int status)
 {
     struct daemon *daemon = context;
@@ -102,7 +139,7 @@ static void ended(void *context, pid_t pid, int status)
 }
 
 static int start(struct logger *logger, const struct program *program,
-                 const struct ctl_logger *request, const int fds[LOGGER_FDS],
+                 const struct ctl_logger *request, const int *fds,
                  struct err *e)
 {
     _cleanup_free_ char *id = xasprintf("CONTAINER_ID=%s", request->id);
@@ -114,7 +151,7 @@ static int start(struct logger *logger, const struct program *program,
         .argv = argv,
         .envp = envp,
         .fds = {-1, -1, -1, fds[0], fds[1], fds[2]},
-        .fd_count = 3 + LOGGER_FDS,
+        .fd_count = 6,
         .outlives_us = true,
     };
     int r;
@@ -184,7 +221,9 @@ void logger_start(struct daemon *daemon, uint64_t peer, uint32_t id,
     logger->name =
         xasprintf("container %.76s: logger %.256s", request->id, request->path);
     logger->status_fd = -1;
-    r = start(logger, &program, request, fds, &e);
+    logger->life = fcntl(fds[LOGGER_LIFE], F_DUPFD_CLOEXEC, 0);
+    r = logger->life < 0 ? err_errno(&e, "descriptor")
+                         : start(logger, &program, request, fds, &e);
     program_close(&program);
     if (r < 0) {
         refuse(daemon, peer, id, request, &e);
@@ -197,6 +236,8 @@ void logger_start(struct daemon *daemon, uint64_t peer, uint32_t id,
         loop_add_fd(daemon->loop, logger->status_fd, POLLIN, started, logger);
     logger->deadline =
         loop_add_timer(daemon->loop, LOGGER_START_MS, not_started, logger);
+    logger->life_source =
+        loop_add_fd(daemon->loop, logger->life, 0, forsaken, logger);
 }
 
 void loggers_free(struct daemon *daemon)

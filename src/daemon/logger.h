@@ -1,14 +1,22 @@
 /*
  * logger.h - the programs of binary:// log URIs. They read a container's
  * output from descriptors 3 and 4 until its end, and live on when domusd ends.
- * Which programs may be one is host policy (loggers in domus.conf).
+ * Which programs may be one is host policy (loggers in domus.conf). One that
+ * goes on when its output has ended is ended.
  */
 #ifndef DOMUS_LOGGER_H
 #define DOMUS_LOGGER_H
 
 #include "daemon.h"
 
-#define LOGGER_FDS 3
+/* The program's 3, 4 and 5, and a socket whose other end is the shim's: either
+ * side sees by it that the other has done with the logger. */
+enum { LOGGER_OUT, LOGGER_ERR, LOGGER_READY, LOGGER_LIFE, LOGGER_FDS };
+
+/* From the end of its output to SIGTERM, and to SIGKILL: 12 s, as containerd
+ * gives it. */
+#define LOGGER_END_MS  10000
+#define LOGGER_TERM_MS 2000
 /* Until the program runs; its readiness the shim waits for. */
 #define LOGGER_START_MS 5000
 

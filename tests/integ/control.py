@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), "lab"))
 from builderjobs import decode, encode  # noqa: E402
 
-VERSION = 2
+VERSION = 3
 (RESULT, CREATE, SANDBOX, ATTACH, DESTROY, CONSOLE, CONSOLE_RESULT, LIST,
  LIST_RESULT, CHANNEL_READY, DOMAIN_DIED, PAUSE, RESUME, UPDATE, HOOKS,
  LOGGER) = range(1, 17)

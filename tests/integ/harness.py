@@ -25,7 +25,7 @@ from common import (  # noqa: F401: the tests import from here
     die_with_parent, eventually, private_mounts, read, write)
 from container import Container, Reader, spec  # noqa: F401
 
-CTL_VERSION, CTL_LIST = 2, 8  # docs/PROTOCOL.md
+CTL_VERSION, CTL_LIST = 3, 8  # docs/PROTOCOL.md
 
 
 class Host:

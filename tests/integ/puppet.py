@@ -8,7 +8,7 @@ import threading
 
 from common import NAMESPACE
 
-CTL_VERSION, PROTO_VERSION = 2, 2
+CTL_VERSION, PROTO_VERSION = 3, 2
 CTL = {name: i for i, name in enumerate((
     "RESULT", "CREATE", "SANDBOX", "ATTACH", "DESTROY", "CONSOLE",
     "CONSOLE_RESULT", "LIST", "LIST_RESULT", "CHANNEL_READY", "DOMAIN_DIED",

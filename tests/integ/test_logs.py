@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Where output goes: files, loggers, and what is refused."""
+import json
 import os
 import stat
 import subprocess
 import sys
+import time
 
-from harness import eventually, failing, main, read, test, write
+from common import alive
+from execs import TYPE, Exec
+from harness import eventually, failing, main, read, spec, test, write
 
 LOGGER = """#!/bin/sh
 /bin/echo "$CONTAINER_NAMESPACE $CONTAINER_ID" > "$2/env"
@@ -38,6 +42,100 @@ def directory(host, name):
     path = "%s/%s" % (host.dir, name)
     os.makedirs(path)
     return path
+
+
+def frozen(function):
+    """A file system of its own, which is given as a directory."""
+    def run(host):
+        place = directory(host, function.__name__)
+        image = place + ".ext4"
+        with open(image, "wb") as f:
+            f.truncate(16 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, place], check=True)
+        try:
+            function(host, place)
+        finally:
+            subprocess.run(["fsfreeze", "-u", place],
+                           stderr=subprocess.DEVNULL)
+            host.end_containers()
+            # Writers that it held up end first.
+            eventually("nobody uses the disk", lambda: subprocess.run(
+                ["umount", place], stderr=subprocess.DEVNULL).returncode == 0)
+            os.unlink(image)
+
+    run.__name__ = function.__name__
+    return test(run)
+
+
+def freeze(place, what="-f"):
+    subprocess.run(["fsfreeze", what, place], check=True)
+
+
+@frozen
+def a_frozen_disk_holds_up_nobody_else(host, place):
+    path = place + "/a.log"
+    c = logged(host, "while :; do echo line; sleep 0.01; done",
+               "file://" + path).up()
+    other = logged(host, "sleep 1000", "", "").up()
+    eventually("it logs", lambda: os.path.getsize(path) > 0)
+    freeze(place)
+    e = Exec(other, "e", ["echo", "hi"])
+    assert e.run() == (0, b"hi\n")
+    assert c.call("State", timeout=5)["status"] == 2
+    other.call("Exec", exec_id="log", stdout="file://%s/b.log" % place, spec={
+        "type_url": TYPE, "value": json.dumps(
+            spec(["true"])["process"]).encode()})
+    with failing(4, "file %s/b.log: it was not ready" % place):
+        other.call("Start", exec_id="log")
+    c.call("Kill", timeout=5, signal=9)
+    assert c.wait(5) == 137
+    began = time.monotonic()
+    c.call("Delete", timeout=20)
+    assert 1 < time.monotonic() - began < 8
+    size = os.path.getsize(path)
+    freeze(place, "-u")
+    eventually("what was written is there", lambda: os.path.getsize(path) >
+               size)
+    c.shutdown()
+    other.call("Kill", signal=9)
+    other.wait()
+    other.finish()
+
+
+@frozen
+def create_on_a_frozen_disk_fails_in_time(host, place):
+    freeze(place)
+    c = logged(host, "true", "file://%s/new/a.log" % place).start_shim()
+    began = time.monotonic()
+    with failing(4, "file %s/new/a.log: it was not ready" % place):
+        c.create()
+    assert time.monotonic() - began < 20
+    c.shutdown()
+
+
+@test
+def delete_waits_until_a_file_is_written(host):
+    path = host.dir + "/last.log"
+    for _ in range(20):
+        c = logged(host, "head -c 200000 /dev/zero", "file://" + path).up()
+        c.wait()
+        c.finish()
+        assert os.path.getsize(path) == 200000
+        os.unlink(path)
+
+
+@test
+def a_logger_that_stays_is_ended(host):
+    path = program(host, "logger", "#!/bin/sh\necho $$ >%s/pid\nexec 5>&-\n"
+                   "exec sleep 1000\n" % host.dir)
+    c = logged(host, "true", "binary://" + path).up()
+    c.wait()
+    began = time.monotonic()
+    c.finish()
+    assert 1 < time.monotonic() - began < 8, "Delete waits two seconds"
+    eventually("it is ended", lambda: not alive(
+        int(read(host.dir + "/pid"))), 30)
 
 
 @test

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -228,7 +229,8 @@ def what_cannot_be_executed(host):
 class Pipes:
     def __enter__(self):
         self.out, self.err, self.ready = os.pipe(), os.pipe(), os.pipe()
-        self.open = set(self.out + self.err + self.ready)
+        self.life = os.pipe()
+        self.open = set(self.out + self.err + self.ready + self.life)
         return self
 
     def close(self, fd):
@@ -240,9 +242,9 @@ class Pipes:
             self.close(fd)
 
     def start(self, c, path, *args):
-        c.do(control.LOGGER, [self.out[0], self.err[0], self.ready[1]],
-             id="c1", path=path, args=list(args))
-        for fd in (self.out[0], self.err[0], self.ready[1]):
+        theirs = [self.out[0], self.err[0], self.ready[1], self.life[0]]
+        c.do(control.LOGGER, theirs, id="c1", path=path, args=list(args))
+        for fd in theirs:
             self.close(fd)
 
 
@@ -344,6 +346,31 @@ def nerdctl_is_only_a_logger(host):
             refuses(errno.EPERM, ("container c1", "_NERDCTL_INTERNAL_LOGGING"),
                     pipes.start, c, path, *args)
         pipes.start(c, path, "_NERDCTL_INTERNAL_LOGGING", "/x")
+
+
+@test
+def a_logger_that_does_not_end_is_ended(host):
+    """What it started as well; as long as anybody holds on to it it stays."""
+    out = host.dir + "/stays"
+    path = script(host, "stays", "trap 'echo term >> %s' TERM" % out,
+                  "echo $$ > " + out, "exec 5>&-",
+                  "while :; do sleep 1000; done")
+    with Allowed(host, loggers=[path]) as c, Pipes() as pipes:
+        pipes.start(c, path)
+        assert os.read(pipes.ready[0], 1) == b""
+        pid = int(read(out))
+        pipes.close(pipes.out[1])
+        pipes.close(pipes.err[1])
+        time.sleep(1)
+        began = time.monotonic()
+        pipes.close(pipes.life[1])
+        eventually("it is killed", lambda: not alive(pid), 30)
+        assert 11 < time.monotonic() - began < 25
+        assert "does not end" in read(host.dir + "/domusd.log")
+        assert read(out).splitlines()[1:] == ["term"]
+        eventually("its child is gone", lambda: str(pid) not in subprocess.run(
+            ["ps", "-eo", "sid="], stdout=subprocess.PIPE, check=True,
+            universal_newlines=True).stdout.split())
 
 
 @test

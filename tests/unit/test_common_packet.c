@@ -171,9 +171,9 @@ static void refuses_other_versions_and_types(void **state)
     struct err e = ERR_INIT;
 
     (void)state;
-    assert_int_equal(raw((uint8_t[8]){3, 0, CTL_LIST}, 8, &e),
+    assert_int_equal(raw((uint8_t[8]){CTL_VERSION + 1, 0, CTL_LIST}, 8, &e),
                      -EPROTONOSUPPORT);
-    assert_said(e, EPROTONOSUPPORT, "speaks version 3, this is 2");
+    assert_said(e, EPROTONOSUPPORT, "speaks version 4, this is 3");
     assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, 0}, 8, &e), -EBADMSG);
     assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, CTL_TYPE_COUNT}, 8, &e),
                      -EBADMSG);
@@ -263,12 +263,13 @@ static void descriptors_come_along(void **state)
     (void)state;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     assert_ok(packet_send_fds(ends[0], &ctl_protocol, CTL_LOGGER, 7, &logger,
-                              (int[3]){pipes[0], pipes[1], pipes[0]}, 3, &e),
+                              (int[4]){pipes[0], pipes[1], pipes[0], pipes[1]},
+                              4, &e),
               e);
     close_fd(&pipes[0]);
     assert_ok(packet_receive(ends[1], &ctl_protocol, &packet, &e), e);
-    assert_int_equal(packet.fd_count, 3);
-    for (size_t i = 0; i < 3; i++)
+    assert_int_equal(packet.fd_count, 4);
+    for (size_t i = 0; i < 4; i++)
         assert_int_equal(fcntl(packet.fds[i], F_GETFD), FD_CLOEXEC);
     assert_int_equal(write(packet.fds[1], &byte, 1), 1);
     taken = steal_fd(&packet.fds[0]);
@@ -328,7 +329,7 @@ static void refuses_other_numbers_of_descriptors(void **state)
         assert_int_equal(packet_receive(ends[1], &ctl_protocol, &packet, &e),
                          -EBADMSG);
         assert_non_null(
-            strstr(e.text, n == 3 ? "ctl_logger.namespace" : "it has 3"));
+            strstr(e.text, n == 4 ? "ctl_logger.namespace" : "it has 4"));
         assert_int_equal(open_fds(), before);
     }
     send_raw_fds(other, sizeof(other), 2);
@@ -336,7 +337,7 @@ static void refuses_other_numbers_of_descriptors(void **state)
                      -EPROTONOSUPPORT);
     assert_int_equal(raw((uint8_t[8]){CTL_VERSION, 0, CTL_LOGGER}, 8, &e),
                      -EBADMSG);
-    assert_said(e, EBADMSG, "with 0 descriptors, it has 3");
+    assert_said(e, EBADMSG, "with 0 descriptors, it has 4");
     assert_int_equal(open_fds(), before);
 }
 
@@ -356,7 +357,7 @@ static void sends_only_the_right_number(void **state)
                                      &logger, standard, 5, &e),
                      -EINVAL);
     assert_int_equal(packet_send_fds(ends[0], &ctl_protocol, CTL_LOGGER, 1,
-                                     &logger, (int[3]){0, -1, 2}, 3, &e),
+                                     &logger, (int[4]){0, -1, 2, 2}, 4, &e),
                      -EBADF);
 }
 
