@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +15,7 @@
 #include "domus/log.h"
 #include "domus/loop.h"
 #include "domus/mem.h"
+#include "spawn.h"
 
 #define LOG_NAME    "domusd.log"
 #define LOG_TAIL    400
@@ -86,34 +86,16 @@ int daemon_start(pid_t *pid_out, struct err *e)
     _cleanup_free_ char *directory = xstrdup(daemon_socket_path());
     char *argv[] = {(char *)"domusd", NULL};
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    int r;
 
     (void)mkdir(dirname(directory), 0700);
-    (void)sigemptyset(&none);
-    (void)sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(
         &actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
     posix_spawn_file_actions_addclosefrom_np(&actions, 3);
     posix_spawn_file_actions_addchdir_np(&actions, "/");
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID |
-                                              POSIX_SPAWN_SETSIGMASK |
-                                              POSIX_SPAWN_SETSIGDEF);
-    r = posix_spawnp(pid_out, program, &actions, &attributes, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (r != 0) {
-        errno = r;
-        return err_errno(e, "cannot start %s", program);
-    }
-    return 0;
+    return spawn(program, argv, &actions, pid_out, e);
 }
 
 void daemon_add_log(struct err *e)

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "domus/log.h"
 #include "domus/mem.h"
+#include "spawn.h"
 
 #define DIRECTORY_MODE 0755
 #define FILE_MODE      0644
@@ -130,48 +130,25 @@ int log_writer_main(const char *path)
 /* --- the shim's side -------------------------------------------------------
  */
 
-static int spawn(char *const *argv, int input, int reports, pid_t *pid_out)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    int r;
-
-    (void)sigemptyset(&none);
-    (void)sigfillset(&all);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, reports, STDOUT_FILENO);
-    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID |
-                                              POSIX_SPAWN_SETSIGMASK |
-                                              POSIX_SPAWN_SETSIGDEF);
-    r = posix_spawn(pid_out, "/proc/self/exe", &actions, &attributes, argv,
-                    environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    return r;
-}
-
 int log_writer_start(const char *path, int input, int *reports_out,
                      pid_t *pid_out, struct err *e)
 {
     char *argv[] = {(char *)LOG_WRITER_NAME, (char *)path, NULL};
+    posix_spawn_file_actions_t actions;
     int ends[2], r;
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_errno(e, "pipe");
     (void)fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    r = spawn(argv, input, ends[1], pid_out);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+    r = spawn(SPAWN_SELF, argv, &actions, pid_out, e);
     close_fd(&ends[1]);
-    if (r != 0) {
+    if (r < 0) {
         close_fd(&ends[0]);
-        errno = r;
-        return err_errno(e, "cannot start the writer of %s",
-                         LOG_Q(path, strlen(path)));
+        return err_wrap(e, "the writer of %s", LOG_Q(path, strlen(path)));
     }
     *reports_out = ends[0];
     return 0;

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "domus/mem.h"
 #include "domus/spec.h"
 #include "record.h"
+#include "spawn.h"
 
 #define LOCK_MS  5000
 #define OOM_FILE "/proc/%d/oom_score_adj"
@@ -113,29 +113,15 @@ static int spawn_server(const struct options *options, const char *bundle,
                     options->debug ? (char *)"-debug" : NULL,
                     NULL};
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    int r;
 
-    (void)sigemptyset(&none);
     posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     posix_spawn_file_actions_adddup2(&actions, fd, ACTION_SOCKET_FD);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
     posix_spawn_file_actions_adddup2(&actions, 0, 1);
     posix_spawn_file_actions_adddup2(&actions, 0, 2);
     posix_spawn_file_actions_addclosefrom_np(&actions, ACTION_SOCKET_FD + 1);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-    r = posix_spawn(pid_out, "/proc/self/exe", &actions, &attributes, argv,
-                    environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (r != 0) {
-        errno = r;
-        return err_errno(e, "cannot start the shim's server");
-    }
+    if (spawn(SPAWN_SELF, argv, &actions, pid_out, e) < 0)
+        return err_wrap(e, "the shim's server");
     return 0;
 }
 
