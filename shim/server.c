@@ -15,6 +15,9 @@
 #define CALLS_MAX 1024
 #define READ_STEP 16384
 #define NS_PER_MS 1000000
+/* Until it is tried again to take a connection that there was no descriptor
+ * for: poll(2) goes on telling of it. */
+#define AGAIN_MS 100
 /* With so much unsent the connection is not read from. */
 #define SEND_ROOM (64 * 1024)
 
@@ -45,6 +48,7 @@ struct server {
     struct loop *loop; /* borrowed */
     int fd;            /* owned */
     struct loop_fd *source;
+    struct loop_timer *again; /* no descriptor was left; listens then */
     struct connection *connections;
     size_t connection_count;
     struct call *calls;
@@ -240,6 +244,14 @@ static bool peer_is_us(int fd)
            peer.uid == geteuid();
 }
 
+static void listen_again(void *context)
+{
+    struct server *server = context;
+
+    server->again = NULL;
+    loop_fd_mute(server->source, 0);
+}
+
 static void server_ready(void *context, short revents)
 {
     struct server *server = context;
@@ -248,6 +260,11 @@ static void server_ready(void *context, short revents)
     struct connection *c;
 
     (void)revents;
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+        loop_fd_mute(server->source, 1);
+        server->again =
+            loop_add_timer(server->loop, AGAIN_MS, listen_again, server);
+    }
     if (fd < 0)
         return;
     if (server->connection_count >= CONNECTIONS_MAX || !peer_is_us(fd)) {
@@ -292,6 +309,7 @@ void server_free(struct server **server)
         connection_close(s->connections);
     for (struct call *call = s->calls; call; call = call->next)
         call->server = NULL;
+    loop_remove_timer(&s->again);
     loop_remove_fd(&s->source);
     close_fd(&s->fd);
     free(s);

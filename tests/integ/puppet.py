@@ -44,6 +44,7 @@ class Puppet:
         self.channel = directory + "/puppet.channel"
         self.answers = {}
         self.before = {}  # message: function to call before it is answered
+        self.after = {}  # message of control: the one to be answered before
         self.seen = []
         self.bodies = []
         self.guest = self.control = None
@@ -84,6 +85,7 @@ class Puppet:
 
     def serve_control(self, peer):
         self.control = peer
+        held = {}
         while True:
             try:
                 packet = peer.recv(192 << 10)
@@ -104,7 +106,13 @@ class Puppet:
             else:
                 body = u32(code) + text("puppet" if code else "")
                 kind = CTL["RESULT"]
-            peer.send(struct.pack("<HHI", CTL_VERSION, kind, id) + body)
+            answer = struct.pack("<HHI", CTL_VERSION, kind, id) + body
+            if name in self.after:
+                held[self.after[name]] = answer
+                continue
+            peer.send(answer)
+            if name in held:
+                peer.send(held.pop(name))
 
     def send(self, name, body=b"", id=0):
         self.guest.sendall(struct.pack(

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import ttrpc
@@ -49,6 +50,41 @@ def the_shim_is_killed(host):
     kill_shim(c)
     status = c.run_delete()
     assert status["exit_status"] == 137 and status["pid"] > 0, status
+    assert c.run_delete()["exit_status"] == 137
+    c.drop()
+    eventually("no domain", lambda: host.domains() == [])
+
+
+def fill_backlog(host):
+    """Connections to a domusd that takes none, until there is no room."""
+    socks = []
+    while True:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.setblocking(False)
+        socks.append(s)
+        try:
+            s.connect(host.socket)
+        except BlockingIOError:
+            return socks
+
+
+@test
+def delete_waits_for_a_domusd_that_has_many_clients(host):
+    c = sleeper(host)
+    kill_shim(c)
+    host.domusd.send_signal(signal.SIGSTOP)
+    socks = fill_backlog(host)
+    try:
+        deleting = threading.Thread(target=c.run_delete)
+        deleting.start()
+        time.sleep(1)
+        assert deleting.is_alive()
+    finally:
+        host.domusd.send_signal(signal.SIGCONT)
+        for s in socks:
+            s.close()
+    deleting.join(20)
+    assert not deleting.is_alive()
     assert c.run_delete()["exit_status"] == 137
     c.drop()
     eventually("no domain", lambda: host.domains() == [])

@@ -376,6 +376,20 @@ def a_domain_that_dies_after_the_exit_ends_its_output(host, puppet, c):
 
 
 @with_puppet
+def a_create_is_answered_when_it_was_given_up(host, puppet, c):
+    puppet.before["ctl CREATE"] = lambda: puppet.died(c.id)
+    puppet.after["CREATE"] = "DESTROY"
+    with failing(14, "crashed"):
+        c.call("Create", bundle=c.bundle)
+    assert "ctl DESTROY" in puppet.seen
+    with failing(5):
+        c.call("State")
+    puppet.before.clear()
+    puppet.after.clear()
+    up(c)
+
+
+@with_puppet
 def a_guest_that_never_ends_its_output(host, puppet, c):
     c.out = Reader(c.stdout)
     c.err = False

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Bytes that no well-behaved containerd sends; and `start`'s own contract."""
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -207,6 +208,41 @@ def a_peer_that_never_reads(host):
     sock.sendall(ttrpc.frame(1, 1, state(c), 1))
     assert not answer(sock)[1]
     end(c, sock, quiet)
+
+
+@test
+def it_has_the_descriptors_that_it_may_have(host):
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        c = host.container("sleep", "1000").start_shim()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert resource.prlimit(c.pid(), resource.RLIMIT_NOFILE) == (hard, hard)
+    c.shutdown()
+
+
+@test
+def without_a_descriptor_it_waits(host):
+    """It does not turn round and round, and goes on when there is one."""
+    c, sock = idle(host)
+    pid = c.pid()
+    used = len(os.listdir("/proc/%d/fd" % pid))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
+    late = ttrpc.dial(c.address)
+    late.sendall(ttrpc.frame(1, 1, state(c), 1))
+
+    def ticks():
+        return sum(map(int, read("/proc/%d/stat" % pid).split()[13:15]))
+
+    before = ticks()
+    time.sleep(1)
+    assert asked(c, sock, 1)[1] is None
+    assert ticks() - before < 20, ticks() - before
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert answer(late)[0] == 1
+    end(c, sock, late)
 
 
 def waits(c, sock, first, n):
