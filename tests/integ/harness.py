@@ -19,13 +19,12 @@ import tempfile
 import time
 import traceback
 
+import control
 import ttrpc
 from common import (  # noqa: F401: the tests import from here
     AGENT, DOMUSD, FAKE, NAMESPACE, OUT, SANITIZED, SHIM, SLOW, alive,
     die_with_parent, eventually, private_mounts, read, write)
 from container import Container, Reader, spec  # noqa: F401
-
-CTL_VERSION, CTL_LIST = 3, 8  # docs/PROTOCOL.md
 
 
 class Host:
@@ -120,7 +119,7 @@ class Host:
             probe.settimeout(1)
             try:
                 probe.connect(self.socket)
-                probe.send(struct.pack("<HHI", CTL_VERSION, CTL_LIST, 1))
+                probe.send(struct.pack("<HHI", control.VERSION, control.LIST, 1))
                 return len(probe.recv(65536)) > 8
             except OSError:
                 return False

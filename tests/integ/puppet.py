@@ -7,8 +7,9 @@ import struct
 import threading
 
 from common import NAMESPACE
+from control import VERSION as CTL_VERSION
 
-CTL_VERSION, PROTO_VERSION = 3, 2
+PROTO_VERSION = 2
 CTL = {name: i for i, name in enumerate((
     "RESULT", "CREATE", "SANDBOX", "ATTACH", "DESTROY", "CONSOLE",
     "CONSOLE_RESULT", "LIST", "LIST_RESULT", "CHANNEL_READY", "DOMAIN_DIED",

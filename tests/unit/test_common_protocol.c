@@ -149,17 +149,24 @@ static char *printed(const char *which)
     return text;
 }
 
-/* What stands in the document between <!-- which --> and <!-- end -->. */
-static char *documented(const char *which)
+static char *document(void)
 {
-    _cleanup_free_ char *text = xcalloc(1, 1 << 20);
-    _cleanup_free_ char *mark = xasprintf("<!-- %s -->\n", which);
+    char *text = xcalloc(1, 1 << 20);
     FILE *f = fopen(DOCUMENT, "re");
-    char *start, *end;
 
     assert_non_null(f);
     (void)!fread(text, 1, (1 << 20) - 1, f);
     fclose(f);
+    return text;
+}
+
+/* What stands in the document between <!-- which --> and <!-- end -->. */
+static char *documented(const char *which)
+{
+    _cleanup_free_ char *text = document();
+    _cleanup_free_ char *mark = xasprintf("<!-- %s -->\n", which);
+    char *start, *end;
+
     start = strstr(text, mark);
     assert_non_null(start);
     start += strlen(mark);
@@ -194,12 +201,35 @@ static void builder_protocol_is_documented(void **state)
     compare("builder");
 }
 
+static void headings_name_the_versions(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned version;
+    } protocols[] = {
+        {"Guest", PROTO_VERSION},
+        {"Control", CTL_VERSION},
+        {"Builder", JOB_VERSION},
+    };
+    _cleanup_free_ char *text = document();
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+        _cleanup_free_ char *heading =
+            xasprintf("\n## %s protocol, version %u\n", protocols[i].name,
+                      protocols[i].version);
+
+        assert_non_null(strstr(text, heading));
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guest_protocol_is_documented),
         cmocka_unit_test(control_protocol_is_documented),
         cmocka_unit_test(builder_protocol_is_documented),
+        cmocka_unit_test(headings_name_the_versions),
     };
 
     if (argc == 3 && strcmp(argv[1], "--print") == 0) {
