@@ -174,7 +174,8 @@ bool process_output_moves(struct process *process, struct link *link)
 {
     bool moves = false;
 
-    for (uint32_t i = PROCESS_OUT; i <= PROCESS_ERR; i++)
+    /* One that was never started has no streams. */
+    for (uint32_t i = PROCESS_OUT; process->sinks > 0 && i <= PROCESS_ERR; i++)
         if (stream_activity(link, process->first_stream + i) == STREAM_MOVES)
             moves = true;
     return moves;
@@ -182,7 +183,7 @@ bool process_output_moves(struct process *process, struct link *link)
 
 void process_end_silent_output(struct process *process, struct link *link)
 {
-    for (uint32_t i = PROCESS_OUT; i <= PROCESS_ERR; i++)
+    for (uint32_t i = PROCESS_OUT; process->sinks > 0 && i <= PROCESS_ERR; i++)
         if (stream_activity(link, process->first_stream + i) == STREAM_SILENT)
             stream_end(link, process->first_stream + i);
 }

@@ -85,18 +85,27 @@ static void init_exited(struct task *task, uint32_t status)
     loop_remove_timer(&task->kill_timer);
 }
 
-/* A guest that breaks its word may not keep the readers. */
+/* Every process is gone: a guest that breaks its word may not keep the readers.
+ */
 static void output_late(void *context)
 {
     struct task *task = context;
+    unsigned before = task->init.sinks, left;
 
     task->output_timer = NULL;
-    if (!task->guest || task->init.sinks == 0)
+    for (struct process *p = task->execs; p; p = p->next)
+        before += p->sinks;
+    if (!task->guest || before == 0)
         return;
     process_end_silent_output(&task->init, guest_link(task->guest));
-    if (task->init.sinks == 0)
-        log_warn("the guest did not end the output of the first process");
-    else
+    left = task->init.sinks;
+    for (struct process *p = task->execs; p; p = p->next) {
+        process_end_silent_output(p, guest_link(task->guest));
+        left += p->sinks;
+    }
+    if (left < before)
+        log_warn("the guest did not end the output of processes that ended");
+    if (left > 0)
         task->output_timer =
             loop_add_timer(task->loop, TASK_OUTPUT_MS, output_late, task);
 }

@@ -41,10 +41,10 @@ def up(c):
     c.call("Start")
 
 
-def add(c, id):
+def add(c, id, **more):
     c.call("Exec", exec_id=id, spec={
         "type_url": PROCESS,
-        "value": json.dumps(spec(["x"])["process"]).encode()})
+        "value": json.dumps(spec(["x"])["process"]).encode()}, **more)
 
 
 def start(c, *ids):
@@ -395,9 +395,14 @@ def a_guest_that_never_ends_its_output(host, puppet, c):
     c.err = False
     c.call("Create", bundle=c.bundle, stdout=c.stdout)
     c.call("Start")
+    exec_out = Reader(c.stderr)
+    add(c, "a", stdout=c.stderr)
+    c.call("Start", exec_id="a")
+    add(c, "never-started")
     puppet.exited(c.id, "", 3)
     assert c.wait() == 3
     assert c.out.end() == b""
+    assert exec_out.end() == b""
     assert c.status() == STOPPED
     assert c.call("Delete")["exit_status"] == 3
     c.shutdown()
