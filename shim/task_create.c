@@ -291,14 +291,6 @@ void task_create_channel(struct task *task, const char *channel)
         task_create_failed(task, &e, true);
 }
 
-static int64_t hello_deadline(void)
-{
-    const char *seconds = getenv("DOMUS_START_TIMEOUT");
-    long value = seconds ? strtol(seconds, NULL, 10) : 0;
-
-    return value > 0 && value < 3600 ? value * 1000 : TASK_HELLO_MS;
-}
-
 static void sandbox_built(void *context, const struct packet *reply,
                           const struct err *why)
 {
@@ -335,8 +327,9 @@ static void sandbox_built(void *context, const struct packet *reply,
     task->phases.domain_built = sandbox->built_ns;
     task->phases.unpaused = sandbox->unpaused_ns;
     control_set_attached(task->control, true);
-    creation->deadline =
-        loop_add_timer(task->loop, hello_deadline(), hello_late, task);
+    creation->deadline = loop_add_timer(
+        task->loop, (int64_t)sandbox->start_timeout_s * 1000 + TASK_HELLO_MS,
+        hello_late, task);
     if (sandbox->channel[0])
         task_create_channel(task, sandbox->channel);
     else if (creation->channel)

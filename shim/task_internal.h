@@ -17,8 +17,8 @@
 
 /* An image may have to be made first, from a large root file system. */
 #define TASK_SANDBOX_MS 300000
-/* From a running domain to its HELLO; DOMUS_START_TIMEOUT (seconds). */
-#define TASK_HELLO_MS   60000
+/* Beyond domusd's own wait for the guest's channel, to its HELLO. */
+#define TASK_HELLO_MS   2000
 #define TASK_PREPARE_MS 60000 /* CREATE and START in the guest */
 #define TASK_ANSWER_MS  5000  /* SIGNAL, STATS and the like */
 /* PAUSE and RESUME of the container: more than the guest gives the kernel for

@@ -88,6 +88,7 @@ struct ctl_sandbox {
     char *domain_type; /* "pv", "pvh" */
     char *channel;     /* as in CHANNEL_READY; empty until the guest is up */
     char *root_device; /* name in the guest: "xvda" */
+    uint32_t start_timeout_s; /* of domus.conf: how long its guest may take */
     /* CLOCK_MONOTONIC of dom0 in ns, for "where does the time go". */
     uint64_t received_ns;
     uint64_t image_ns;

@@ -47,6 +47,7 @@ static const struct wire_field sandbox_fields[] = {
     WIRE_FIELD(ctl_sandbox, domain_type, WIRE_STRING, .max = WORD_MAX),
     WIRE_FIELD(ctl_sandbox, channel, WIRE_STRING, .max = 256),
     WIRE_FIELD(ctl_sandbox, root_device, WIRE_STRING, .max = WORD_MAX),
+    WIRE_FIELD(ctl_sandbox, start_timeout_s, WIRE_U32),
     WIRE_FIELD(ctl_sandbox, received_ns, WIRE_U64),
     WIRE_FIELD(ctl_sandbox, image_ns, WIRE_U64),
     WIRE_FIELD(ctl_sandbox, built_ns, WIRE_U64),

@@ -102,7 +102,7 @@ class Puppet:
             if name == "CREATE" and code == 0:
                 body = u32(7) + text("0f8e1f7e-1c5b-4a52-9d0e-6f5f4d3c2b1a") + \
                     text("pvh") + text("unix:" + self.channel) + \
-                    text("xvda") + u64(0) * 4
+                    text("xvda") + u32(60) + u64(0) * 4
                 kind = CTL["SANDBOX"]
             else:
                 body = u32(code) + text("puppet" if code else "")

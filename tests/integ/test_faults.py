@@ -239,13 +239,12 @@ def nobody_reads_what_a_dead_guest_wrote(host):
     assert time.monotonic() - begun < 40
 
 
-@test
-def the_guest_never_says_hello(host):
+def impatient(host, fault, words):
     host.stop_domusd()
     host.configure(start_timeout=2)
     host.start_domusd()
-    host.fault("never-hello")
-    refused(host, "kernel panic - not syncing: no guest today")
+    host.fault(fault)
+    refused(host, words)
     host.fault()
     works(host)
     host.stop_domusd()
@@ -254,11 +253,14 @@ def the_guest_never_says_hello(host):
 
 
 @test
+def the_guest_never_says_hello(host):
+    impatient(host, "never-hello",
+              "kernel panic - not syncing: no guest today")
+
+
+@test
 def the_guest_opens_its_channel_and_is_silent(host):
-    host.fault("silent-channel")
-    refused(host, "no guest today", env={"DOMUS_START_TIMEOUT": "2"})
-    host.fault()
-    works(host)
+    impatient(host, "silent-channel", "no guest today")
 
 
 @test
