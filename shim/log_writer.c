@@ -16,6 +16,7 @@
 #define DIRECTORY_MODE 0755
 #define FILE_MODE      0644
 #define REPORT_TEXT    512
+#define COPY_SIZE      65536
 
 /* Smaller than PIPE_BUF, so that it comes whole or not at all. */
 struct report {
@@ -65,6 +66,7 @@ static int open_file(const char *path, int *fd_out, struct err *e)
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(e, EINVAL, "%s is not a regular file",
                        LOG_Q(path, strlen(path)));
+    (void)fcntl(fd, F_SETFL, O_APPEND);
     *fd_out = steal_fd(&fd);
     return 0;
 }
@@ -86,11 +88,11 @@ static bool write_all(int fd, const char *bytes, size_t n)
 
 static void copy(const char *path, int fd)
 {
-    static char bytes[65536];
+    _cleanup_free_ char *bytes = xmalloc(COPY_SIZE);
     bool lossy = false;
 
     for (;;) {
-        ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
+        ssize_t n = read(STDIN_FILENO, bytes, COPY_SIZE);
         struct err e = ERR_INIT;
 
         if (n < 0 && errno == EINTR)
@@ -112,11 +114,15 @@ static void copy(const char *path, int fd)
 
 int log_writer_main(const char *path)
 {
+    /* It ends with its input, and not before; the shim may be gone first. */
+    static const int ignored[] = {SIGHUP,  SIGINT,  SIGTERM,
+                                  SIGPIPE, SIGUSR1, SIGUSR2};
     struct err e = ERR_INIT;
     _cleanup_fd_ int fd = -1;
 
     (void)prctl(PR_SET_NAME, LOG_WRITER_NAME);
-    (void)signal(SIGPIPE, SIG_IGN); /* the shim may be gone first */
+    for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+        (void)signal(ignored[i], SIG_IGN);
     /* Files and directories are the client's, and read by others than root. */
     (void)umask(0022);
     (void)open_file(path, &fd, &e);

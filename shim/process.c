@@ -9,10 +9,6 @@
 #include "task.pb-c.h"
 #include "task_internal.h"
 
-/* Of each process. containerd forgets a Wait whose client has gone, but ttrpc
- * has no word to tell us. */
-#define WAITERS_MAX 16384
-
 struct waiter {
     struct waiter *next;
     struct process *process;

@@ -13,6 +13,10 @@
 /* Offsets from the first stream id of a process. */
 enum process_stream { PROCESS_IN, PROCESS_OUT, PROCESS_ERR, PROCESS_STREAMS };
 
+/* Waits for the end of one process. containerd forgets those whose client has
+ * gone, but ttrpc has no word to tell us. */
+#define WAITERS_MAX 16384
+
 /* Who takes output where that is no reader of a FIFO: writers of files, by
  * LOGGER_OUT and LOGGER_ERR, and a logger. */
 enum { PROCESS_LOGGER = STDIO_FILES, PROCESS_WRITERS };
@@ -46,6 +50,7 @@ struct process {
     size_t waiter_count;
     bool draining;          /* Delete waits for the last output */
     int64_t drain_until;    /* by loop_now() */
+    bool probed;            /* the guest was asked whether it is there */
     struct call *kill_call; /* of an exec that is being started */
     uint32_t kill_signal;
     bool exit_held; /* it ended before its start was told */

@@ -5,10 +5,8 @@
  * when it closes the pipe that it got for this (containerd's rule).
  */
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
@@ -154,8 +152,9 @@ static void writer_said(void *context, short revents)
         return;
     }
     writer_close(writer);
-    if (!writer->ready) {
-        (void)err_set(&said, EIO, "its writer ended");
+    if (!writer->ready ||
+        (process->sinks > 0 && writer != &process->writers[PROCESS_LOGGER])) {
+        (void)err_set(&said, EIO, "the writer of its file has ended");
         writer_reports(writer, &said);
     } else if (process_written(process)) {
         task_drained(process);
@@ -194,12 +193,9 @@ static int start_file(struct process *process, int which, struct err *e)
     close_fd(&file->in);
     watch(process, which, reports);
     process->opening->pending++;
-    r = loop_add_child(process->task->loop, pid, reaped, NULL, e);
-    if (r < 0) {
-        (void)kill(pid, SIGKILL);
-        (void)waitpid(pid, NULL, 0);
-    }
-    return r;
+    /* Otherwise it ends with its input, and is a zombie until we end: to wait
+     * for it may take as long as its disk is frozen. */
+    return loop_add_child(process->task->loop, pid, reaped, NULL, e);
 }
 
 /* --- loggers ---------------------------------------------------------------

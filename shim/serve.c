@@ -173,7 +173,7 @@ int action_serve(const struct options *options)
                               "delete; -help tells more\n");
         return EXIT_FAILURE;
     }
-    /* Up to five for each process by exec; a service's soft limit is 1024. */
+    /* Up to seven for each process by exec; a service's soft limit is 1024. */
     loop_raise_fd_limit();
     log = open_log(options);
     (void)!chdir("/");

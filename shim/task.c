@@ -123,6 +123,7 @@ static void finish_init(struct task *task, bool tell)
         return;
     stream_abandon(guest_link(task->guest),
                    task->init.first_stream + PROCESS_IN);
+    (void)process_output_moves(&task->init, guest_link(task->guest));
     task->output_timer =
         loop_add_timer(task->loop, TASK_OUTPUT_MS, output_late, task);
 }

@@ -147,6 +147,7 @@ void task_create_failed(struct task *task, const struct err *why,
         return;
     creation->failing = true;
     creation->why = *why;
+    process_open_cancel(&task->init);
     loop_remove_timer(&creation->deadline);
     if (with_console)
         control_request(task->control, CTL_CONSOLE, NULL, TASK_CONSOLE_MS,

@@ -133,18 +133,75 @@ static bool process_moves(struct process *process)
            process_output_moves(process, guest_link(process->task->guest));
 }
 
+static void drain_late(void *context);
+
+static void drain_for(struct process *process, int64_t milliseconds)
+{
+    loop_remove_timer(&process->timer);
+    process->timer =
+        loop_add_timer(process->task->loop, milliseconds, drain_late, process);
+}
+
+/* By name: the process may be gone before the answer. */
+struct probe {
+    struct task *task;
+    char *exec;
+};
+
+/* Any answer, or that there is none. */
+static void guest_answered(void *context, const struct proto_message *reply,
+                           const struct err *why)
+{
+    struct probe *probe = context;
+    struct task *task = probe->task;
+    struct process *process =
+        probe->exec[0] ? task_find_exec(task, probe->exec) : &task->init;
+
+    (void)reply;
+    (void)why;
+    free(probe->exec);
+    free(probe);
+    if (process && process->draining)
+        drain_for(process, TASK_DRAIN_LAST_MS);
+}
+
+/* A guest that gets no processor is silent, too, and has what was written. */
+static void probe_guest(struct process *process)
+{
+    struct proto_message message = {.type = PROTO_PIDS};
+    struct probe *probe = xcalloc(1, sizeof(*probe));
+
+    probe->task = process->task;
+    probe->exec = xstrdup(process->exec);
+    message.body.process.container = process->task->id;
+    message.body.process.exec = (char *)"";
+    task_request(process->task, &message, TASK_ANSWER_MS, guest_answered,
+                 probe);
+}
+
 static void drain_late(void *context)
 {
     struct process *process = context;
+    bool in_time = loop_now() < process->drain_until;
+    bool moves = process_moves(process);
 
     process->timer = NULL;
-    if (process_moves(process) && loop_now() < process->drain_until) {
-        process->timer = loop_add_timer(process->task->loop, TASK_DRAIN_MS,
-                                        drain_late, process);
+    if (moves && in_time) {
+        process->probed = false;
+        drain_for(process, TASK_DRAIN_MS);
         return;
     }
-    log_warn("output of the process has no end, or nobody takes it; the rest "
-             "is dropped");
+    if (process->sinks > 0 && process->task->guest && in_time &&
+        !process->probed) {
+        process->probed = true;
+        probe_guest(process);
+        return;
+    }
+    if (process->sinks > 0)
+        log_warn("output of the process has no end, or nobody reads it; the "
+                 "rest is dropped");
+    else
+        log_info("what writes down the process's output goes on without us");
     take_down_process(process);
 }
 
@@ -184,14 +241,16 @@ void task_delete(struct task *task, const Task__ProcessRequest *request,
             task_stopped(task, TASK_KILLED, false);
     }
     process->state = TASK_DELETING;
-    if (process == &task->init)
+    if (process == &task->init) {
         loop_remove_timer(&task->timer);
+        /* It asks what moves, too, and would take our answers. */
+        loop_remove_timer(&task->output_timer);
+    }
     if (!process_written(process) && !never_ran) {
         process->draining = true;
         process->drain_until = loop_now() + TASK_DRAIN_ALL_MS;
         (void)process_moves(process);
-        process->timer =
-            loop_add_timer(task->loop, TASK_DRAIN_MS, drain_late, process);
+        drain_for(process, TASK_DRAIN_MS);
         return;
     }
     take_down_process(process);

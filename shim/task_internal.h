@@ -29,9 +29,11 @@
  * longer while bytes move. A background process may hold it for ever. */
 #define TASK_DRAIN_MS     2000
 #define TASK_DRAIN_ALL_MS 10000
+/* From the guest's answer, which may come before the output that it had. */
+#define TASK_DRAIN_LAST_MS 500
 /* From init's end to that of its output, while nothing comes: every process of
  * the container is gone, and whoever reads it waits for its end. */
-#define TASK_OUTPUT_MS  5000
+#define TASK_OUTPUT_MS  15000
 #define TASK_DESTROY_MS 30000
 #define TASK_CONSOLE_MS 1000
 /* What a dying guest sent may still stand in the channel. */
@@ -43,7 +45,8 @@
 #define TASK_DOMAIN_MS 10000
 /* All hooks of one kind; domusd bounds each by itself. */
 #define TASK_HOOKS_MS 300000
-/* Each is some memory here, two descriptors and a process in the guest. */
+/* Each is some memory here, up to seven descriptors, a process in the guest and
+ * one for each file of its output. */
 #define TASK_EXECS_MAX 1024
 /* Notices of OOM that are passed on in each ten seconds. */
 #define TASK_OOM_BURST     20

@@ -74,7 +74,8 @@ enum stream_activity {
 };
 enum stream_activity stream_activity(struct link *link, uint32_t id);
 
-/* As if END had come, of a peer that does not say so. done is called. */
+/* A sink of a peer that does not say END: done is called, and what still comes
+ * is thrown away. */
 void stream_end(struct link *link, uint32_t id);
 
 /* A source sends what its descriptor holds now, then END, although whoever

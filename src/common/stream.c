@@ -286,11 +286,14 @@ enum stream_activity stream_activity(struct link *link, uint32_t id)
 void stream_end(struct link *link, uint32_t id)
 {
     struct stream *s = find(link, id);
+    stream_done_fn *done = s ? s->done : NULL;
+    void *context = s ? s->context : NULL;
 
     if (!s || s->is_source || s->ended)
         return;
-    s->ended = true;
-    sink_write(s);
+    stream_abandon(link, id);
+    if (done)
+        done(context, id);
 }
 
 void stream_finish(struct link *link, uint32_t id)

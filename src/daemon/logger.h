@@ -13,10 +13,10 @@
  * side sees by it that the other has done with the logger. */
 enum { LOGGER_OUT, LOGGER_ERR, LOGGER_READY, LOGGER_LIFE, LOGGER_FDS };
 
-/* From the end of its output to SIGTERM, and to SIGKILL: 12 s, as containerd
- * gives it. */
-#define LOGGER_END_MS  10000
-#define LOGGER_TERM_MS 2000
+/* From the end of its output to SIGTERM, which containerd sends at once, and
+ * from there to SIGKILL, as with containerd. */
+#define LOGGER_END_MS  5000
+#define LOGGER_TERM_MS 12000
 /* Until the program runs; its readiness the shim waits for. */
 #define LOGGER_START_MS 5000
 

@@ -125,6 +125,35 @@ def delete_waits_until_a_file_is_written(host):
         os.unlink(path)
 
 
+def writers(c):
+    return [int(pid) for pid in read("/proc/%d/task/%d/children" % (
+        (c.pid(),) * 2)).split()]
+
+
+@test
+def a_writer_ends_with_its_input_only(host):
+    path = host.dir + "/signals.log"
+    c = logged(host, "while :; do echo line; sleep 0.01; done",
+               "file://" + path).up()
+    writer, = writers(c)
+
+    def goes_on():
+        size = os.path.getsize(path)
+        eventually("it goes on", lambda: os.path.getsize(path) > size)
+
+    goes_on()
+    for number in (1, 2, 10, 12, 13, 15):
+        os.kill(writer, number)
+        goes_on()
+    assert "has ended" not in c.log()
+    os.kill(writer, 9)
+    eventually("it is told", lambda: "writer of its file has ended" in c.log())
+    assert writers(c) == [] and c.status() == 2
+    c.call("Kill", signal=9)
+    c.wait()
+    c.finish()
+
+
 @test
 def a_logger_that_stays_is_ended(host):
     path = program(host, "logger", "#!/bin/sh\necho $$ >%s/pid\nexec 5>&-\n"
@@ -135,7 +164,7 @@ def a_logger_that_stays_is_ended(host):
     c.finish()
     assert 1 < time.monotonic() - began < 8, "Delete waits two seconds"
     eventually("it is ended", lambda: not alive(
-        int(read(host.dir + "/pid"))), 30)
+        int(read(host.dir + "/pid"))), 40)
 
 
 @test

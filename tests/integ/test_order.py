@@ -390,6 +390,23 @@ def a_create_is_answered_when_it_was_given_up(host, puppet, c):
 
 
 @with_puppet
+def a_domain_dies_while_a_logger_is_started(host, puppet, c):
+    puppet.before["ctl LOGGER"] = lambda: puppet.died(c.id)
+    puppet.after["LOGGER"] = "CONSOLE"
+    with failing(14, "crashed"):
+        c.call("Create", bundle=c.bundle, stdout="binary:///x")
+    with failing(5):
+        c.call("State")
+    del puppet.after["LOGGER"]
+    puppet.before["ctl CONSOLE"] = lambda: time.sleep(0.5)
+    with failing(14, "crashed"):
+        c.call("Create", bundle=c.bundle, stdout="binary:///x")
+    assert "ctl CREATE" not in puppet.seen, puppet.seen
+    puppet.before.clear()
+    up(c)
+
+
+@with_puppet
 def a_guest_that_never_ends_its_output(host, puppet, c):
     c.out = Reader(c.stdout)
     c.err = False
@@ -403,6 +420,11 @@ def a_guest_that_never_ends_its_output(host, puppet, c):
     assert c.wait() == 3
     assert c.out.end() == b""
     assert exec_out.end() == b""
+    # One that is merely late may go on.
+    for _ in range(3):
+        puppet.send("DATA", b"late", 2)
+        time.sleep(0.1)
+    puppet.send("END", b"", 2)
     assert c.status() == STOPPED
     assert c.call("Delete")["exit_status"] == 3
     c.shutdown()
