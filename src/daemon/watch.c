@@ -14,7 +14,9 @@
 struct watched {
     struct watched *next;
     uint32_t domid;
-    char *uuid; /* owned */
+    char *uuid;   /* owned */
+    bool told;    /* the watcher knows it */
+    bool removed; /* and has to forget it */
 };
 
 struct watch {
@@ -55,12 +57,21 @@ static void stop(struct watch *watch)
     close_fd(&watch->fd);
 }
 
+static void forget(struct watched **at)
+{
+    struct watched *d = *at;
+
+    *at = d->next;
+    free(d->uuid);
+    free(d);
+}
+
 void watch_free(struct watch *watch)
 {
     stop(watch);
     loop_remove_timer(&watch->respawn);
     while (watch->domains)
-        watch_remove(watch, watch->domains->domid);
+        forget(&watch->domains);
     free(watch);
 }
 
@@ -77,15 +88,45 @@ static void lost(struct watch *watch, const char *why)
         watch->respawn_ms = RESPAWN_LAST_MS;
 }
 
-static void send_packet(struct watch *watch, enum job_type type, uint32_t domid,
-                        char *uuid)
+static int send_packet(struct watch *watch, enum job_type type,
+                       struct watched *d)
 {
-    struct job_domain domain = {.domid = domid, .uuid = uuid};
+    struct job_domain domain = {.domid = d->domid, .uuid = d->uuid};
     struct err e = ERR_INIT;
+    int r =
+        packet_send(watch->fd, &job_protocol, (uint16_t)type, 0, &domain, &e);
 
-    if (watch->fd >= 0 && packet_send(watch->fd, &job_protocol, (uint16_t)type,
-                                      0, &domain, &e) < 0)
+    if (r == -EAGAIN)
+        loop_fd_events(watch->source, POLLIN | POLLOUT);
+    else if (r < 0)
         lost(watch, e.text);
+    return r;
+}
+
+/* Tells the watcher what it does not know yet. A socket holds fewer packets
+ * than there may be domains; the rest goes when it has room. What is to be
+ * forgotten first: its number may be another domain's by now. */
+static void tell(struct watch *watch)
+{
+    if (watch->fd < 0)
+        return;
+    loop_fd_events(watch->source, POLLIN);
+    for (struct watched **at = &watch->domains; *at;) {
+        if (!(*at)->removed) {
+            at = &(*at)->next;
+            continue;
+        }
+        if ((*at)->told && send_packet(watch, JOB_UNWATCH, *at) < 0)
+            return;
+        forget(at);
+    }
+    for (struct watched *d = watch->domains; d; d = d->next) {
+        if (d->told)
+            continue;
+        if (send_packet(watch, JOB_WATCH, d) < 0)
+            return;
+        d->told = true;
+    }
 }
 
 static void readable(void *context, short revents)
@@ -94,9 +135,13 @@ static void readable(void *context, short revents)
     const union job_body *body;
     struct packet packet;
     struct err e = ERR_INIT;
-    int r = packet_receive(watch->fd, &job_protocol, &packet, &e);
+    int r;
 
-    (void)revents;
+    if (revents & POLLOUT)
+        tell(watch);
+    if (watch->fd < 0)
+        return;
+    r = packet_receive(watch->fd, &job_protocol, &packet, &e);
     if (r == -EAGAIN)
         return;
     if (r < 0) {
@@ -143,8 +188,9 @@ static void start(void *context)
         lost(watch, e.text);
         return;
     }
-    for (struct watched *d = watch->domains; d && watch->fd >= 0; d = d->next)
-        send_packet(watch, JOB_WATCH, d->domid, d->uuid);
+    for (struct watched *d = watch->domains; d; d = d->next)
+        d->told = false;
+    tell(watch);
 }
 
 void watch_add(struct watch *watch, uint32_t domid, const char *uuid)
@@ -158,20 +204,22 @@ void watch_add(struct watch *watch, uint32_t domid, const char *uuid)
     if (watch->pid == 0 && !watch->respawn)
         start(watch);
     else
-        send_packet(watch, JOB_WATCH, domid, d->uuid);
+        tell(watch);
 }
 
 void watch_remove(struct watch *watch, uint32_t domid)
 {
     struct watched **at = &watch->domains, *d;
 
-    while (*at && (*at)->domid != domid)
+    while (*at && ((*at)->domid != domid || (*at)->removed))
         at = &(*at)->next;
     d = *at;
     if (!d)
         return;
-    *at = d->next;
-    send_packet(watch, JOB_UNWATCH, domid, d->uuid);
-    free(d->uuid);
-    free(d);
+    if (d->told) {
+        d->removed = true;
+        tell(watch);
+    } else {
+        forget(at);
+    }
 }
