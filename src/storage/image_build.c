@@ -111,8 +111,10 @@ static int mount_layers(const struct image_build *build, struct err *e)
 
     if (unshare(CLONE_NEWNS) < 0)
         return err_errno(e, "mount namespace");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return err_errno(e, "mount namespace: private");
+    /* Ours stay here; what the host unmounts goes here as well, lest a build
+     * keep its device busy. */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return err_errno(e, "mount namespace: slave");
     if (mount("domus", build->staging, "tmpfs", MS_NOSUID | MS_NODEV,
               "mode=0700,size=1m") < 0)
         return err_errno(e, "tmpfs at %s", build->staging);
