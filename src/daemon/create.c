@@ -239,7 +239,8 @@ static void domain_undo(void *context)
 /* --- start -----------------------------------------------------------------
  */
 
-/* Without a record of it the next domusd would take it for half done. */
+/* Without a record of it the next domusd would take it for half done; but one
+ * that is to go stays recorded as that. */
 static void on_started(void *context, const struct packet *reply,
                        const struct err *error)
 {
@@ -248,7 +249,8 @@ static void on_started(void *context, const struct packet *reply,
 
     (void)reply;
     sandbox->unpaused_ns = loop_now_ns();
-    if (!error && sandbox_record(sandbox, SANDBOX_RUNNING, &e) < 0)
+    if (!error && sandbox->state != SANDBOX_DYING &&
+        sandbox_record(sandbox, SANDBOX_RUNNING, &e) < 0)
         error = &e;
     step_done(sandbox, STEP_START, error);
 }

@@ -354,9 +354,17 @@ static void retry(void *context)
     steps_undo(&sandbox->steps, destroyed);
 }
 
+static void set_dying(struct sandbox *sandbox)
+{
+    if (sandbox->state == SANDBOX_DYING)
+        return;
+    sandbox->state = SANDBOX_DYING;
+    sandbox_save(sandbox);
+}
+
 void sandbox_retry_later(struct sandbox *sandbox)
 {
-    sandbox->state = SANDBOX_DYING;
+    set_dying(sandbox);
     if (sandbox->retry)
         return;
     sandbox->retry_ms =
@@ -381,10 +389,7 @@ void sandbox_destroy(struct sandbox *sandbox, uint64_t peer, uint32_t id)
     loop_remove_timer(&sandbox->start_deadline);
     loop_remove_timer(&sandbox->retry);
     sandbox_forget_operations(sandbox);
-    if (sandbox->state != SANDBOX_DYING) {
-        sandbox->state = SANDBOX_DYING;
-        sandbox_save(sandbox);
-    }
+    set_dying(sandbox);
     if (!sandbox->answer)
         sandbox->answer = loop_add_timer(
             sandbox->daemon->loop, SANDBOX_ANSWER_MS, answer_early, sandbox);
