@@ -66,6 +66,19 @@ static void image_run(void *context)
                   sandbox->create->rootfs_path, image_ready, sandbox);
 }
 
+/* A large image takes minutes, and nobody waits for it any more. */
+static bool image_stop(void *context)
+{
+    struct sandbox *sandbox = context;
+    struct err e = ERR_INIT;
+
+    if (!image_cancel(sandbox->daemon->images, image_ready, sandbox))
+        return false;
+    (void)err_set(&e, ECANCELED, "it is not wanted any more");
+    step_done(sandbox, STEP_IMAGE, &e);
+    return true;
+}
+
 static void image_gone(void *context, const struct err *error)
 {
     struct sandbox *sandbox = context;
@@ -290,13 +303,14 @@ static void start_undo(void *context)
 
 /* Image and domain are made side by side. */
 const struct step sandbox_steps[SANDBOX_STEPS] = {
-    [STEP_RECORD] = {"write the sandbox's record", 0, record_run, record_undo},
+    [STEP_RECORD] = {"write the sandbox's record", 0, record_run, record_undo,
+                     NULL},
     [STEP_IMAGE] = {"prepare the rootfs", 1u << STEP_RECORD, image_run,
-                    image_undo},
+                    image_undo, image_stop},
     [STEP_DOMAIN] = {"build the domain", 1u << STEP_RECORD, domain_run,
-                     domain_undo},
+                     domain_undo, NULL},
     [STEP_START] = {"start the domain", 1u << STEP_IMAGE | 1u << STEP_DOMAIN,
-                    start_run, start_undo},
+                    start_run, start_undo, NULL},
 };
 
 /* --- CREATE ----------------------------------------------------------------

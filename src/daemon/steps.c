@@ -68,10 +68,23 @@ void steps_run(struct steps *steps, steps_finished_fn *ran)
     start_ready(steps);
 }
 
+/* True when one ended by it: steps_done() was called and has gone on. */
+static bool cancel_one(struct steps *steps)
+{
+    for (unsigned int i = 0; i < steps->count; i++) {
+        if (!(steps->running & ~steps->cancelled & 1u << i))
+            continue;
+        steps->cancelled |= 1u << i;
+        if (steps->table[i].cancel && steps->table[i].cancel(steps->context))
+            return true;
+    }
+    return false;
+}
+
 static void begin_undo(struct steps *steps)
 {
     steps->stopping = true;
-    if (steps->running || steps->undoing)
+    if (steps->undoing || cancel_one(steps) || steps->running)
         return;
     steps->undoing = true;
     steps->done = 0;

@@ -2,9 +2,9 @@
  * steps.h - work that is a table of steps, each with its undo.
  *
  * A step starts as soon as those it needs are done, so independent ones run
- * side by side. When one fails, those under way are waited for, and then
- * everything that was begun is undone, the last one first. Taking down runs
- * the same undo, and an undo that failed can be tried again.
+ * side by side. When one fails, those under way are cancelled or waited for,
+ * and then everything that was begun is undone, the last one first. Taking down
+ * runs the same undo, and an undo that failed can be tried again.
  */
 #ifndef DOMUS_STEPS_H
 #define DOMUS_STEPS_H
@@ -25,6 +25,9 @@ struct step {
     unsigned int needs; /* bits of the steps that come before */
     step_fn *run;
     step_fn *undo;
+    /* May be NULL. Ends a run that takes long by steps_done() with an error,
+     * and returns true; false when it cannot. */
+    bool (*cancel)(void *context);
 };
 
 /* error NULL: success. */
@@ -36,6 +39,7 @@ struct steps {
     void *context;
     unsigned int begun; /* and not undone yet */
     unsigned int running;
+    unsigned int cancelled; /* or cannot be */
     unsigned int done;
     bool undoing;
     bool stopping; /* waits for the running ones in order to undo */

@@ -212,6 +212,11 @@ void image_prepare(struct image_store *store,
         done(context, image, NULL);
 }
 
+bool image_cancel(struct image_store *store, image_done_fn *done, void *context)
+{
+    return image_builds_cancel(store->builds, done, context);
+}
+
 static void released(struct image *image, const struct err *error)
 {
     struct image_store *store = image->store;

@@ -41,6 +41,11 @@ void image_prepare(struct image_store *store,
                    const struct ctl_mount_list *mounts, const char *path,
                    image_done_fn *done, void *context);
 
+/* Of one that was not told yet: done will not be, and true. A build that others
+ * want, or that the cache may keep, goes on. */
+bool image_cancel(struct image_store *store, image_done_fn *done,
+                  void *context);
+
 /* error is NULL when the image's device is detached or others use it. */
 typedef void image_released_fn(void *context, const struct err *error);
 void image_release(struct image *image, image_released_fn *done, void *context);

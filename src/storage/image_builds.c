@@ -247,7 +247,11 @@ static void start_next(struct image_builds *builds)
     while ((build = next_to_start(builds))) {
         struct err e = ERR_INIT;
 
-        if (start(build, &e) < 0)
+        if (start(build, &e) == 0)
+            continue;
+        if (e.code == ENOSPC && !build->again)
+            try_again(build);
+        else
             finish(build, NULL, &e);
     }
 }
@@ -278,6 +282,37 @@ static struct build *find_shared(const struct image_builds *builds,
                      strcmp(build->identity.hex, identity->hex) != 0))
         build = build->next;
     return build;
+}
+
+static bool take_waiter(struct build *build, image_done_fn *done, void *context)
+{
+    struct waiter **at = &build->waiters, *waiter;
+
+    while (*at && ((*at)->done != done || (*at)->context != context))
+        at = &(*at)->next;
+    waiter = *at;
+    if (!waiter)
+        return false;
+    *at = waiter->next;
+    free(waiter);
+    return true;
+}
+
+bool image_builds_cancel(struct image_builds *builds, image_done_fn *done,
+                         void *context)
+{
+    struct build *build = builds->first;
+
+    while (build && !take_waiter(build, done, context))
+        build = build->next;
+    if (!build)
+        return false;
+    /* Whoever gave up comes back, may be, and finds it in the cache. */
+    if (!build->waiters && !(build->started && build->rootfs.immutable)) {
+        build_free(build);
+        start_next(builds);
+    }
+    return true;
 }
 
 void image_builds_add(struct image_builds *builds, struct rootfs *rootfs,

@@ -37,4 +37,8 @@ void image_builds_add(struct image_builds *builds, struct rootfs *rootfs,
                       const struct digest *identity, image_done_fn *done,
                       void *context);
 
+/* done will not be told; false when it does not wait. */
+bool image_builds_cancel(struct image_builds *builds, image_done_fn *done,
+                         void *context);
+
 #endif

@@ -14,6 +14,7 @@
 static struct steps steps;
 static char calls[64];
 static bool later;       /* steps end by finish() */
+static bool cancellable; /* the third */
 static int failing_run;  /* index, or -1 */
 static int failing_undo; /* index, or -1 */
 static char ran_text[ERR_TEXT_MAX], undone_text[ERR_TEXT_MAX];
@@ -66,11 +67,21 @@ STEP(1)
 STEP(2)
 STEP(3)
 
+static bool cancel_2(void *c)
+{
+    (void)c;
+    if (!cancellable)
+        return false;
+    note('-');
+    finish(2, true);
+    return true;
+}
+
 static const struct step table[] = {
-    {"first", 0, run_0, undo_0},
-    {"left", 1, run_1, undo_1},
-    {"right", 1, run_2, undo_2},
-    {"last", 6, run_3, undo_3},
+    {"first", 0, run_0, undo_0, NULL},
+    {"left", 1, run_1, undo_1, NULL},
+    {"right", 1, run_2, undo_2, cancel_2},
+    {"last", 6, run_3, undo_3, NULL},
 };
 
 static void ran(void *context, const struct err *error)
@@ -93,7 +104,7 @@ static int setup(void **state)
     (void)state;
     steps_init(&steps, table, ARRAY_SIZE(table), NULL);
     calls[0] = ran_text[0] = undone_text[0] = '\0';
-    later = false;
+    later = cancellable = false;
     failing_run = failing_undo = -1;
     ran_count = undone_count = 0;
     return 0;
@@ -165,6 +176,40 @@ static void failure_waits_for_the_other(void **state)
     assert_non_null(strstr(ran_text, "left: no luck"));
 }
 
+static void what_takes_long_is_cancelled(void **state)
+{
+    (void)state;
+    later = cancellable = true;
+    steps_run(&steps, ran);
+    finish(0, false);
+    steps_undo(&steps, undone);
+    assert_string_equal(calls, "abc-");
+    steps_undo(&steps, undone);
+    finish(1, false);
+    finish(2, false);
+    finish(1, false);
+    finish(0, false);
+    assert_string_equal(calls, "abc-CBA");
+    assert_non_null(strstr(ran_text, "destroyed while being created"));
+    assert_int_equal(ran_count, 1);
+    assert_int_equal(undone_count, 1);
+}
+
+static void a_failure_cancels_what_takes_long(void **state)
+{
+    (void)state;
+    later = cancellable = true;
+    steps_run(&steps, ran);
+    finish(0, false);
+    finish(1, true);
+    assert_string_equal(calls, "abc-C");
+    finish(2, false);
+    finish(1, false);
+    finish(0, false);
+    assert_string_equal(calls, "abc-CBA");
+    assert_non_null(strstr(ran_text, "left: no luck"));
+}
+
 static void undone_while_it_runs(void **state)
 {
     (void)state;
@@ -228,6 +273,8 @@ int main(void)
         cmocka_unit_test_setup(each_failure, setup),
         cmocka_unit_test_setup(side_by_side, setup),
         cmocka_unit_test_setup(failure_waits_for_the_other, setup),
+        cmocka_unit_test_setup(what_takes_long_is_cancelled, setup),
+        cmocka_unit_test_setup(a_failure_cancels_what_takes_long, setup),
         cmocka_unit_test_setup(undone_while_it_runs, setup),
         cmocka_unit_test_setup(undo_fails_and_is_tried_again, setup),
         cmocka_unit_test(permits),
