@@ -28,6 +28,7 @@ struct daemon {
     struct sandbox *sandboxes;
     struct hook_run *hook_runs;
     struct logger *loggers;
+    int64_t stranger_at; /* last a shim of another version came; 0: never */
 };
 
 /* Deadline of a builder's job: a build waits up to 10 s for xenconsoled, and

@@ -154,7 +154,18 @@ static void on_gone(void *context, uint64_t peer)
     hooks_peer_gone(daemon, peer);
 }
 
+static void on_stranger(void *context)
+{
+    struct daemon *daemon = context;
+
+    if (!daemon->stranger_at)
+        log_error("a shim of another version of domus is there; containers "
+                  "without a shim are kept while it is");
+    daemon->stranger_at = loop_now();
+}
+
 const struct server_handler requests_handler = {
     .request = on_request,
     .gone = on_gone,
+    .stranger = on_stranger,
 };

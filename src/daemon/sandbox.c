@@ -273,11 +273,23 @@ void sandbox_attach(struct sandbox *sandbox, uint64_t peer)
     loop_remove_timer(&sandbox->orphaned);
 }
 
+/* Any of them may be that of a shim that this domusd does not understand: it
+ * lives as long as its container, and tries to reach us all the time. */
+static bool may_have_a_shim(const struct daemon *daemon)
+{
+    return daemon->stranger_at &&
+           loop_now() - daemon->stranger_at < SANDBOX_ADOPT_GRACE_MS;
+}
+
 static void orphaned(void *context)
 {
     struct sandbox *sandbox = context;
 
     sandbox->orphaned = NULL;
+    if (may_have_a_shim(sandbox->daemon)) {
+        sandbox_orphan(sandbox, SANDBOX_ADOPT_GRACE_MS);
+        return;
+    }
     sandbox_log(sandbox, LOG_WARN, "its shim is gone: destroying the sandbox");
     sandbox_destroy(sandbox, 0, 0);
 }

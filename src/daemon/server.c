@@ -303,8 +303,11 @@ static void peer_ready(void *context, short revents)
     r = packet_receive(peer->fd, &ctl_protocol, &packet, &e);
     if (r == -EAGAIN)
         return;
+    if (r == -EPROTONOSUPPORT && peer->role == ROLE_ROOT)
+        peer->server->handler->stranger(peer->server->context);
     if (r < 0) {
-        if (r != -EPIPE)
+        /* A shim comes back every second. */
+        if (r != -EPIPE && r != -EPROTONOSUPPORT)
             log_warn("connection %llu closed: %s",
                      (unsigned long long)peer->serial, e.text);
         peer_drop(peer);

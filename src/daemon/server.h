@@ -21,6 +21,8 @@ struct server_handler {
     /* An allowed request; the packet's body is the caller's. */
     void (*request)(void *context, uint64_t peer, const struct packet *packet);
     void (*gone)(void *context, uint64_t peer);
+    /* Root speaks another version of the protocol, and is not served. */
+    void (*stranger)(void *context);
 };
 
 /*

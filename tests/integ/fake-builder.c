@@ -150,6 +150,8 @@ static void work_start(uint32_t id, const struct job_start *job)
         answer_result(id, EIO, "the block device did not attach");
         return;
     }
+    if (fault("start-slow"))
+        (void)sleep(2);
     for (size_t i = 0; i < job->vbds.n && n < sizeof(text); i++)
         n += (size_t)snprintf(text + n, sizeof(text) - n, "%s=%s\n",
                               job->vbds.v[i].name, job->vbds.v[i].path);
