@@ -2,10 +2,8 @@
 
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "domus/log.h"
 #include "domus/mem.h"
 
 struct stream {
@@ -17,7 +15,6 @@ struct stream {
     bool is_source;
     bool began; /* sink: DATA came */
     bool ended; /* END was queued, or came */
-    bool lossy; /* sink: the file has no room, which was told */
     bool moved; /* sink: bytes came or were written since it was asked */
     bool last;  /* source: what is there now is all that comes */
     stream_done_fn *done;
@@ -148,12 +145,6 @@ static void sink_took(struct stream *s, size_t n)
     s->unreturned = 0;
 }
 
-/* Of a file, which may have room again later; a pipe never says so. */
-static bool no_room(int code)
-{
-    return code == ENOSPC || code == EDQUOT;
-}
-
 static void sink_write(struct stream *s)
 {
     while (buf_len(&s->waiting) > 0) {
@@ -165,14 +156,6 @@ static void sink_write(struct stream *s)
             continue;
         if (n < 0 && errno == EAGAIN)
             break;
-        if (n < 0 && no_room(errno)) {
-            if (!s->lossy)
-                log_warn("output %u is lost: %s", s->id, strerror(errno));
-            s->lossy = true;
-            n = (ssize_t)buf_len(&s->waiting);
-        } else if (n >= 0 && s->fd >= 0) {
-            s->lossy = false;
-        }
         if (n < 0) {
             /* Nobody reads any more: throw away from here on. */
             loop_remove_fd(&s->source);
