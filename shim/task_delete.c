@@ -135,11 +135,22 @@ static bool process_moves(struct process *process)
 
 static void drain_late(void *context);
 
+/* Not beyond the end of all draining. */
+static int64_t in_bounds(const struct process *process, int64_t milliseconds)
+{
+    int64_t left = process->drain_until - loop_now();
+
+    if (left < 0)
+        return 0;
+    return milliseconds < left ? milliseconds : left;
+}
+
 static void drain_for(struct process *process, int64_t milliseconds)
 {
     loop_remove_timer(&process->timer);
     process->timer =
-        loop_add_timer(process->task->loop, milliseconds, drain_late, process);
+        loop_add_timer(process->task->loop, in_bounds(process, milliseconds),
+                       drain_late, process);
 }
 
 /* By name: the process may be gone before the answer. */
@@ -175,8 +186,8 @@ static void probe_guest(struct process *process)
     probe->exec = xstrdup(process->exec);
     message.body.process.container = process->task->id;
     message.body.process.exec = (char *)"";
-    task_request(process->task, &message, TASK_ANSWER_MS, guest_answered,
-                 probe);
+    task_request(process->task, &message, in_bounds(process, TASK_ANSWER_MS),
+                 guest_answered, probe);
 }
 
 static void drain_late(void *context)
