@@ -8,6 +8,7 @@ import threading
 import time
 
 import ttrpc
+from execs import end, sleeper
 from harness import SLOW, eventually, failing, main, read, spec, test
 
 RUNNING, STOPPED, PAUSED = 2, 3, 4
@@ -18,16 +19,6 @@ def ticker(host):
     """Says a line every tenth of a second."""
     return host.container("sh", "-c", "i=0; while :; do echo $i; "
                           "i=$((i+1)); sleep 0.1; done").up()
-
-
-def sleeper(host, **options):
-    return host.container("sh", "-c", "sleep 1000", **options).up()
-
-
-def end(c):
-    c.call("Kill", signal=9)
-    assert c.wait() == 137
-    return c.finish()
 
 
 def topics(host, c):

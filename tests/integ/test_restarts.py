@@ -44,13 +44,16 @@ def end(host, *clients):
     eventually("nothing is left", lambda: host.domains() == [], 40)
 
 
-def takes_its_own(host, domid):
+def its_successor_is_its_own(host, c):
     """A namesake that is being taken down is not taken for it."""
+    host.fault("destroy-fail")
+    domid = c.create("s1", rootfs_path=host.layer)["domid"]
+    c.close()
     for _ in range(3):
         c = again(host)
         assert c.do(control.ATTACH, id="s1")["domid"] == domid
         c.close()
-    return again(host)
+    end(host, Control(host.socket))
 
 
 @test
@@ -63,11 +66,7 @@ def a_create_that_failed_leaves_its_name(host):
     except ControlError:
         pass
     eventually("it is written", lambda: recorded(host) == ["dying"])
-    host.fault("destroy-fail")
-    domid = c.create("s1", rootfs_path=host.layer)["domid"]
-    last = takes_its_own(host, domid)
-    c.close()
-    end(host, last)
+    its_successor_is_its_own(host, c)
 
 
 @test
@@ -79,11 +78,7 @@ def destroyed_while_it_starts(host):
     time.sleep(0.5)
     assert "goes on to take down" in c.do(control.DESTROY, id="s1")["text"]
     eventually("it is written", lambda: recorded(host) == ["dying"])
-    host.fault("destroy-fail")
-    domid = c.create("s1", rootfs_path=host.layer)["domid"]
-    last = takes_its_own(host, domid)
-    c.close()
-    end(host, last)
+    its_successor_is_its_own(host, c)
 
 
 def slow_mkfs(host, seconds, **configuration):
