@@ -9,6 +9,7 @@
 #include "domus/mem.h"
 #include "image_builds.h"
 #include "image_cache.h"
+#include "image_looks.h"
 
 /* The block back end closes its device a little after the domain is gone. */
 #define DETACH_RETRY_MS 20
@@ -36,6 +37,7 @@ struct image_store {
     struct image_limits limits;
     struct image *images;    /* in use */
     struct image *detaching; /* not any more */
+    struct image_looks *looks;
     struct image_builds *builds;
 };
 
@@ -43,6 +45,8 @@ void image_store_free(struct image_store *store)
 {
     struct image *lists[] = {store->images, store->detaching};
 
+    if (store->looks)
+        image_looks_free(store->looks);
     if (store->builds)
         image_builds_free(store->builds);
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
@@ -139,6 +143,26 @@ static void build_ended(void *context, bool full)
     trim(store, full ? 0 : store->limits.cache_max);
 }
 
+static void looked(void *context, struct rootfs *rootfs,
+                   const struct digest *identity, const struct err *error,
+                   image_done_fn *done, void *done_context)
+{
+    struct image_store *store = context;
+    struct image *image = NULL;
+    struct err e = ERR_INIT;
+    struct digest digest;
+
+    if (error)
+        done(done_context, NULL, error);
+    else if (!rootfs->immutable ||
+             !image_cache_find(&store->cache, identity, &digest))
+        image_builds_add(store->builds, rootfs, identity, done, done_context);
+    else if (use_image(store, &digest, &image, &e) < 0)
+        done(done_context, NULL, &e);
+    else
+        done(done_context, image, NULL);
+}
+
 static void make_builds(struct image_store *store)
 {
     const struct image_builds_setup setup = {
@@ -173,48 +197,29 @@ struct image_store *image_store_new(struct loop *loop, const char *dir,
         image_store_free(store);
         return NULL;
     }
+    store->looks = image_looks_new(loop, looked, store);
     make_builds(store);
     return store;
-}
-
-/* 0 with *image_out NULL: a build is under way. */
-static int prepare(struct image_store *store,
-                   const struct ctl_mount_list *mounts, const char *path,
-                   image_done_fn *done, void *context, struct image **image_out,
-                   struct err *e)
-{
-    _cleanup_(rootfs_clear) struct rootfs rootfs = {.overlay = false};
-    struct digest identity = {{0}}, digest;
-    int r = rootfs_parse(mounts, path, &rootfs, e);
-
-    if (r == 0)
-        r = rootfs_check(&rootfs, e);
-    if (r == 0 && rootfs.immutable)
-        r = rootfs_identity(&rootfs, &identity, e);
-    if (r < 0)
-        return r;
-    if (rootfs.immutable && image_cache_find(&store->cache, &identity, &digest))
-        return use_image(store, &digest, image_out, e);
-    image_builds_add(store->builds, &rootfs, &identity, done, context);
-    return 0;
 }
 
 void image_prepare(struct image_store *store,
                    const struct ctl_mount_list *mounts, const char *path,
                    image_done_fn *done, void *context)
 {
+    _cleanup_(rootfs_clear) struct rootfs rootfs = {.overlay = false};
     struct err e = ERR_INIT;
-    struct image *image = NULL;
+    int r = rootfs_parse(mounts, path, &rootfs, &e);
 
-    if (prepare(store, mounts, path, done, context, &image, &e) < 0)
+    if (r == 0)
+        r = image_looks_add(store->looks, &rootfs, done, context, &e);
+    if (r < 0)
         done(context, NULL, &e);
-    else if (image)
-        done(context, image, NULL);
 }
 
 bool image_cancel(struct image_store *store, image_done_fn *done, void *context)
 {
-    return image_builds_cancel(store->builds, done, context);
+    return image_looks_cancel(store->looks, done, context) ||
+           image_builds_cancel(store->builds, done, context);
 }
 
 static void released(struct image *image, const struct err *error)

@@ -36,7 +36,8 @@ void image_store_free(struct image_store *store);
 /* image is NULL when it failed; else the caller's until image_release(). */
 typedef void image_done_fn(void *context, struct image *image,
                            const struct err *error);
-/* done is called once, maybe before this returns. */
+/* done is called once, maybe before this returns. Layers that do not answer are
+ * given up after a time. */
 void image_prepare(struct image_store *store,
                    const struct ctl_mount_list *mounts, const char *path,
                    image_done_fn *done, void *context);

@@ -2,7 +2,6 @@
 
 #include <endian.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -130,7 +129,7 @@ static int mount_layers(const struct image_build *build, struct err *e)
         buf_append(&options, "root:", 5);
     }
     for (size_t i = 0; i < n; i++) {
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "%zu", i);
         if (symlink(rootfs->layers.v[i], name) < 0)
@@ -260,9 +259,9 @@ static int run_mkfs(const struct image_build *b, const char *tree,
     return 0;
 }
 
-static int build(const struct image_build *b, struct digest *digest_out,
-                 struct err *e)
+int image_build_run(const void *job, void *answer, struct err *e)
 {
+    const struct image_build *b = job;
     _cleanup_free_ char *merged = NULL;
     _cleanup_fd_ int fd = -1;
     const char *tree = b->rootfs->layers.v[0];
@@ -286,87 +285,6 @@ static int build(const struct image_build *b, struct digest *digest_out,
     if (r == 0 && fsync(fd) < 0)
         r = err_errno(e, "fsync");
     if (r == 0)
-        r = digest_file(fd, digest_out, e);
+        r = digest_file(fd, answer, e);
     return r < 0 ? err_wrap(e, "%s", b->output) : 0;
-}
-
-/* The unit spares domusd when memory runs out; a tree of who knows what size is
- * not to be walked with that. */
-static void reset_oom_score(void)
-{
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-    (void)!write(fd, "0", 1);
-    close_fd(&fd);
-}
-
-static void child(const struct image_build *b, pid_t parent, int answer)
-{
-    struct err e = ERR_INIT;
-    struct digest digest;
-    char text[IMAGE_BUILD_ANSWER_MAX];
-    sigset_t none;
-    int fd, n;
-
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
-    (void)prctl(PR_SET_NAME, "domus-image");
-    reset_oom_score();
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)signal(SIGPIPE, SIG_DFL);
-    /* No descriptor of domusd's but the answer's. */
-    fd = fcntl(answer, F_DUPFD_CLOEXEC, 3);
-    if (fd > 3 && dup3(fd, 3, O_CLOEXEC) != 3)
-        _exit(1);
-    (void)close_range(4, ~0u, 0);
-    (void)umask(0077);
-    if (build(b, &digest, &e) == 0)
-        n = snprintf(text, sizeof(text), "OK %s", digest.hex);
-    else
-        n = snprintf(text, sizeof(text), "%d %.1500s", e.code, e.text);
-    (void)!write(3, text, (size_t)n);
-    _exit(0);
-}
-
-int image_build_start(const struct image_build *b, pid_t *pid_out, int *fd_out,
-                      struct err *e)
-{
-    pid_t parent = getpid(), pid;
-    int answer[2];
-
-    if (pipe2(answer, O_CLOEXEC) < 0)
-        return err_errno(e, "pipe");
-    pid = fork();
-    if (pid < 0) {
-        int r = err_errno(e, "fork");
-
-        (void)close(answer[0]);
-        (void)close(answer[1]);
-        return r;
-    }
-    if (pid == 0)
-        child(b, parent, answer[1]);
-    (void)close(answer[1]);
-    *pid_out = pid;
-    *fd_out = answer[0];
-    return 0;
-}
-
-int image_build_answer(const char *answer, struct digest *digest_out,
-                       struct err *e)
-{
-    char *end = NULL;
-    long code;
-
-    if (strncmp(answer, "OK ", 3) == 0 &&
-        digest_hex_valid(answer + 3, strlen(answer + 3))) {
-        memcpy(digest_out->hex, answer + 3, sizeof(digest_out->hex));
-        return 0;
-    }
-    code = strtol(answer, &end, 10);
-    if (end == answer || *end != ' ' || code <= 0 || code > 4095)
-        return err_set(e, EIO, "the process that builds the image ended early");
-    return err_set(e, (int)code, "%s", end + 1);
 }

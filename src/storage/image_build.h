@@ -1,6 +1,6 @@
 /*
- * image_build.h - the child process that turns the layers of a rootfs into an
- * EROFS image.
+ * image_build.h - turns the layers of a rootfs into an EROFS image, in a child
+ * process.
  *
  * The layers are merged by an overlay mount in a mount namespace of the
  * child's own, so nothing is ever mounted in dom0's, however it ends. Nothing
@@ -9,8 +9,6 @@
  */
 #ifndef DOMUS_IMAGE_BUILD_H
 #define DOMUS_IMAGE_BUILD_H
-
-#include <sys/types.h>
 
 #include "digest.h"
 #include "rootfs.h"
@@ -22,16 +20,9 @@ struct image_build {
     uint64_t memory_max;         /* bytes of data for mkfs.erofs */
 };
 
-/* What the child leaves in its pipe: "OK digest" or the text of an error. */
-#define IMAGE_BUILD_ANSWER_MAX 2048
-
-/* Starts the child; fd_out: read the answer there, to its end. */
-int image_build_start(const struct image_build *build, pid_t *pid_out,
-                      int *fd_out, struct err *e);
-
-/* Reads an answer of the child. */
-int image_build_answer(const char *answer, struct digest *digest_out,
-                       struct err *e);
+/* An image_child_run_fn: job is a struct image_build, the answer a struct
+ * digest, the image's. */
+int image_build_run(const void *job, void *answer, struct err *e);
 
 /* Checks that an image is whole: its superblock fits its size. */
 int image_check(int fd, struct err *e);

@@ -1,16 +1,15 @@
 #include "image_builds.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "domus/log.h"
 #include "domus/mem.h"
 #include "image_build.h"
+#include "image_child.h"
 
 /* Two gigabytes of layers under an emulator take their time. */
-#define BUILD_DEADLINE_MS (300 * 1000)
+#define BUILD_DEADLINE_S 300
 
 struct waiter {
     struct waiter *next;
@@ -28,13 +27,7 @@ struct build {
     /* Once it runs: */
     bool started;
     char *path; /* of the new file; owned */
-    pid_t pid;  /* 0 before, and when reaped */
-    int fd;     /* the child's answer */
-    struct loop_fd *source;
-    struct loop_timer *timer;
-    bool timed_out;
-    char answer[IMAGE_BUILD_ANSWER_MAX];
-    size_t answer_n;
+    struct image_child *child;
 };
 
 struct image_builds {
@@ -55,18 +48,11 @@ struct image_builds *image_builds_new(const struct image_builds_setup *setup)
 /* As it was before its start. */
 static void reset(struct build *build)
 {
-    if (build->pid > 0)
-        (void)kill(build->pid, SIGKILL);
-    build->pid = 0;
-    loop_remove_fd(&build->source);
-    loop_remove_timer(&build->timer);
-    close_fd(&build->fd);
+    image_child_kill(&build->child);
     if (build->path)
         (void)unlink(build->path);
     free(build->path);
     build->path = NULL;
-    memset(build->answer, 0, sizeof(build->answer));
-    build->answer_n = 0;
     build->started = false;
 }
 
@@ -127,24 +113,23 @@ static void try_again(struct build *build)
     start_next(builds);
 }
 
-static void ended(struct build *build)
+static void ended(void *context, const void *answer, const struct err *error)
 {
+    struct build *build = context;
     struct image_cache *cache = build->builds->setup.cache;
     struct err e = ERR_INIT;
-    struct digest digest;
-    int r;
+    struct digest digest = {{0}};
+    int r = 0;
 
-    if (build->timed_out) {
-        (void)err_set(&e, ETIMEDOUT, "image not built within %d s",
-                      BUILD_DEADLINE_MS / 1000);
-        finish(build, NULL, &e);
-        return;
-    }
-    r = image_build_answer(build->answer, &digest, &e);
-    if (r == 0)
+    build->child = NULL;
+    if (error) {
+        r = err_set(&e, error->code, "%s", error->text);
+    } else {
+        memcpy(&digest, answer, sizeof(digest));
         r = image_cache_store(cache, build->path, &digest,
                               build->rootfs.immutable ? &build->identity : NULL,
                               &e);
+    }
     if (r == 0) {
         free(build->path);
         build->path = NULL;
@@ -155,50 +140,6 @@ static void ended(struct build *build)
         finish(build, &digest, r < 0 ? &e : NULL);
 }
 
-static void reaped(void *context, pid_t pid, int status)
-{
-    struct image_builds *builds = context;
-    struct build *build = builds->first;
-
-    (void)status;
-    while (build && build->pid != pid)
-        build = build->next;
-    if (!build)
-        return;
-    build->pid = 0;
-    if (build->fd < 0)
-        ended(build);
-}
-
-static void readable(void *context, short revents)
-{
-    struct build *build = context;
-    size_t room = sizeof(build->answer) - 1 - build->answer_n;
-    ssize_t n = read(build->fd, build->answer + build->answer_n, room);
-
-    (void)revents;
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    if (n > 0) {
-        build->answer_n += (size_t)n;
-        return;
-    }
-    loop_remove_fd(&build->source);
-    close_fd(&build->fd);
-    if (build->pid == 0)
-        ended(build);
-}
-
-static void late(void *context)
-{
-    struct build *build = context;
-
-    build->timer = NULL;
-    build->timed_out = true;
-    if (build->pid > 0)
-        (void)kill(build->pid, SIGKILL);
-}
-
 static int start(struct build *build, struct err *e)
 {
     const struct image_builds_setup *setup = &build->builds->setup;
@@ -207,22 +148,25 @@ static int start(struct build *build, struct err *e)
         .staging = setup->staging,
         .memory_max = setup->memory_max,
     };
+    const struct image_child_setup child = {
+        .loop = setup->loop,
+        .run = image_build_run,
+        .job = &job,
+        .answer_size = sizeof(struct digest),
+        .deadline_s = BUILD_DEADLINE_S,
+        .late = "image not built",
+        .done = ended,
+        .context = build,
+    };
     int r;
 
     build->started = true;
     r = image_cache_new_file(setup->cache, &build->path, e);
-    if (r == 0) {
-        job.output = build->path;
-        r = image_build_start(&job, &build->pid, &build->fd, e);
-    }
-    if (r == 0)
-        r = loop_add_child(setup->loop, build->pid, reaped, build->builds, e);
     if (r < 0)
         return r;
-    build->source =
-        loop_add_fd(setup->loop, build->fd, POLLIN, readable, build);
-    build->timer = loop_add_timer(setup->loop, BUILD_DEADLINE_MS, late, build);
-    return 0;
+    job.output = build->path;
+    build->child = image_child_start(&child, e);
+    return build->child ? 0 : -e->code;
 }
 
 /* NULL: none waits, or as many run as may. */
@@ -263,7 +207,6 @@ static struct build *build_new(struct image_builds *builds,
     struct build *build = xcalloc(1, sizeof(*build)), **at = &builds->first;
 
     build->builds = builds;
-    build->fd = -1;
     build->identity = *identity;
     build->rootfs = *rootfs;
     *rootfs = (struct rootfs){.overlay = false};

@@ -181,8 +181,7 @@ static int dir_is_empty(int fd, const char *path, bool *empty_out,
     return 0;
 }
 
-/* Of the upper directory, which is empty, only what the root is remains. */
-static void take_root(struct rootfs *rootfs, const struct stat *upper)
+void rootfs_take_root(struct rootfs *rootfs, mode_t mode, uid_t uid, gid_t gid)
 {
     free(rootfs->layers.v[0]);
     rootfs->layers.n--;
@@ -190,9 +189,9 @@ static void take_root(struct rootfs *rootfs, const struct stat *upper)
             rootfs->layers.n * sizeof(*rootfs->layers.v));
     rootfs->immutable = true;
     rootfs->has_root = true;
-    rootfs->root_mode = upper->st_mode & 07777;
-    rootfs->root_uid = upper->st_uid;
-    rootfs->root_gid = upper->st_gid;
+    rootfs->root_mode = mode & 07777;
+    rootfs->root_uid = uid;
+    rootfs->root_gid = gid;
 }
 
 int rootfs_check(struct rootfs *rootfs, struct err *e)
@@ -225,7 +224,7 @@ int rootfs_check(struct rootfs *rootfs, struct err *e)
         return err_set(e, EINVAL, "the rootfs '%s' is an empty directory",
                        rootfs->layers.v[0]);
     if (rootfs->overlay && !rootfs->immutable && first_empty)
-        take_root(rootfs, &first);
+        rootfs_take_root(rootfs, first.st_mode, first.st_uid, first.st_gid);
     return 0;
 }
 

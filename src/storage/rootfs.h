@@ -44,6 +44,9 @@ int rootfs_parse(const struct ctl_mount_list *mounts, const char *path,
  * says of the root. */
 int rootfs_check(struct rootfs *rootfs, struct err *e);
 
+/* Of the upper directory, which is empty, what it says of the root remains. */
+void rootfs_take_root(struct rootfs *rootfs, mode_t mode, uid_t uid, gid_t gid);
+
 /* Names the layers: paths with inode and change time of each, and the root. */
 int rootfs_identity(const struct rootfs *rootfs, struct digest *identity_out,
                     struct err *e);
