@@ -15,6 +15,7 @@ struct job {
     union job_body *body; /* owned; NULL for a type without one */
     int64_t deadline_ms;
     uint32_t id;
+    unsigned int misses; /* workers that were gone when they were to take it */
     pool_done_fn *done;
     void *context;
 };
@@ -248,12 +249,27 @@ static struct worker *idle_worker(struct pool *pool, struct err *e)
     return n < pool->size ? worker_start(pool, e) : NULL;
 }
 
+/* A worker that is idle may be dead already, before the loop tells so. It
+ * cannot have begun the job, so another one may. */
+static void worker_missed(struct worker *worker, struct err *why)
+{
+    struct pool *pool = worker->pool;
+
+    if (worker->job->misses++ < pool->size) {
+        log_warn("a builder worker was gone before its job: %s", why->text);
+        worker->job->next = pool->queue;
+        pool->queue = steal_ptr(&worker->job);
+    }
+    worker_lost(worker, why);
+}
+
 static void dispatch(struct pool *pool)
 {
     while (pool->queue) {
         struct err e = ERR_INIT;
         struct worker *worker = idle_worker(pool, &e);
         struct job *job = pool->queue;
+        int r;
 
         if (!worker && !e.code)
             return;
@@ -264,13 +280,15 @@ static void dispatch(struct pool *pool)
             continue;
         }
         worker->job = job;
-        if (packet_send(worker->fd, &job_protocol, (uint16_t)job->type, job->id,
-                        job->body, &e) < 0) {
+        r = packet_send(worker->fd, &job_protocol, (uint16_t)job->type, job->id,
+                        job->body, &e);
+        if (r == 0)
+            worker->deadline = loop_add_timer(pool->loop, job->deadline_ms,
+                                              worker_late, worker);
+        else if (r == -EPIPE)
+            worker_missed(worker, &e);
+        else
             worker_lost(worker, &e);
-            continue;
-        }
-        worker->deadline =
-            loop_add_timer(pool->loop, job->deadline_ms, worker_late, worker);
     }
 }
 
